@@ -1,0 +1,140 @@
+"""The command line: `python -m hvib run | sweep | verify | bench`, each with `--help`."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from hvib import ledger
+from hvib.bench import measure
+from hvib.config import Device, Run, beta_grid, make_run, plan, require_known
+from hvib.train import METHODS
+
+
+def _run_command(arguments: Sequence[str]) -> Callable[..., None]:
+    """The command `run`, with the chosen task's and profile's settings as its defaults."""
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name, value in (("task", "mnist"), ("method", "hyper-vib"), ("profile", "full")):
+        peek.add_argument(f"--{name}", default=value)
+    chosen, _ = peek.parse_known_args(arguments)
+    defaults = make_run(chosen.task, chosen.method, chosen.profile)
+
+    def run(
+        config: tyro.conf.OmitArgPrefixes[Run] = defaults,
+        device: Device = "auto",
+        fresh: bool = False,
+    ) -> None:
+        """Train one run, file its record and print its curve.
+
+        Args:
+            config: the run; what is not given is the profile's.
+            device: where to train.
+            fresh: train even where there is a record.
+        """
+        record = ledger.obtain(config, fresh=fresh, device=device, progress=True)
+        print(ledger.path_of(config))
+        names = ("beta", "metric", "distortion", "rate_nats", "objective", "tx_power")
+        print(f"{'split':>10}", *(f"{name:>10}" for name in names))
+        for row in record.curve:
+            print(f"{row['split']:>10}", *(f"{row[name]:>10.4g}" for name in names))
+
+    return run
+
+
+def sweep(
+    task: str = "mnist",
+    profile: str = "full",
+    methods: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (),
+    beta_min: float = 1e-6,
+    beta_max: float = 1.0,
+    snr_db: float = 20.0,
+    device: Device = "auto",
+    fresh: bool = False,
+) -> None:
+    """Obtain all runs of a task's page; those on record are skipped.
+
+    Args:
+        task: the task.
+        profile: smoke, quick or full.
+        methods: these only; all of the page's if none is named.
+        seeds: the profile's own if none is named.
+        beta_min: smallest β.
+        beta_max: largest β.
+        snr_db: signal-to-noise ratio of the feature link in dB.
+        device: where to train.
+        fresh: train even where there are records.
+    """
+    runs = plan(
+        task,
+        profile,
+        seeds=seeds or None,
+        betas=beta_grid(beta_min, beta_max),
+        snr_db=snr_db,
+    )
+    for method in methods:
+        require_known("methods", method, METHODS)
+    runs = [run for run in runs if not methods or run.method in methods]
+    for record in ledger.sweep(runs, fresh=fresh, device=device):
+        print(record.config.method, record.config.slug)
+
+
+def verify(
+    task: str = "mnist",
+    method: str = "vib",
+    count: int = 1,
+    metric_tolerance: float = 0.005,
+    device: Device = "auto",
+) -> None:
+    """Retrain records and compare; exit status 1 if a metric differs by more than the tolerance.
+
+    Args:
+        task: the task.
+        method: the method.
+        count: how many records, the first by name.
+        metric_tolerance: largest difference of the metric that passes.
+        device: where to train.
+    """
+    chosen = [r for r in ledger.records() if (r.config.task, r.config.method) == (task, method)]
+    if not chosen:
+        raise ValueError(f"method = {method!r}: no record of it for task {task!r}; run it first")
+    checks = ledger.verify(chosen[:count], device=device)
+    for check in checks:
+        print(
+            f"{check.record.config.slug}: largest difference in the metric "
+            f"{check.metric_gap:.2e}, in the objective {check.objective_gap:.2%}"
+        )
+    if any(check.metric_gap > metric_tolerance for check in checks):
+        sys.exit(1)
+
+
+def bench(rounds: int = 200) -> None:
+    """Measure speed as ratios, with nothing else running.
+
+    Args:
+        rounds: how often each is measured.
+    """
+    for ratio in measure(rounds):
+        print(f"{ratio.median:6.2f}  ({ratio.low:.2f} to {ratio.high:.2f})  {ratio.what}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; bad input ends in one line on standard error and exit status 2."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        commands: dict[str, Callable[..., Any]] = {
+            "run": _run_command(arguments),
+            "sweep": sweep,
+            "verify": verify,
+            "bench": bench,
+        }
+        tyro.extras.subcommand_cli_from_dict(commands, prog="python -m hvib", args=arguments)
+    except (ValueError, OSError, ImportError, ArithmeticError, ExceptionGroup) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

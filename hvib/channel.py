@@ -1,0 +1,41 @@
+"""The wireless channel as a layer without parameters: z → ẑ in the chain (2)."""
+
+import math
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hvib.config import require
+
+
+class AWGN(nn.Module):
+    """Additive white Gaussian noise: ẑ = z + ε, ε ~ N(0, σ²I).
+
+    σ² = 10^(−SNR/10) against a feature of unit power, which is what the prior N(0, I) asks
+    of it. The transmitted power is not constrained; it is reported beside every result.
+
+    Args:
+        snr_db: signal-to-noise ratio in dB.
+
+    Raises:
+        ValueError: `snr_db` is not finite.
+    """
+
+    def __init__(self, snr_db: float) -> None:
+        super().__init__()
+        require(math.isfinite(snr_db), "snr_db", snr_db, "give a finite number of dB")
+        self.snr_db = float(snr_db)
+
+    @property
+    def variance(self) -> float:
+        """σ², the noise variance of each feature component."""
+        return 10 ** (-self.snr_db / 10)
+
+    def forward(
+        self, z: Float[Tensor, "*batch n"], noise: Float[Tensor, "*batch n"]
+    ) -> Float[Tensor, "*batch n"]:
+        """Send z; `noise` is standard normal, given by the caller so that a run is a value."""
+        return z + math.sqrt(self.variance) * noise
+
+    def extra_repr(self) -> str:
+        return f"snr_db={self.snr_db:g}"

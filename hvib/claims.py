@@ -1,0 +1,266 @@
+"""What the records say: curves over β, intervals over seeds, β selected, claims judged.
+
+A verdict is computed here from records, by a test stated before the numbers were seen.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from hvib.config import METRICS, PROFILES, require
+from hvib.ledger import Record
+
+Array = Float[np.ndarray, "..."]
+
+NAMES = {"vib": "VIB", "hyper-vib": "Hyper-VIB", "vib-batched": "VIB, batched grid"}
+"""The methods as the book calls them."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One answer for every β: the records of one VIB grid, or the one of a Hyper-VIB run."""
+
+    label: str
+    seed: int
+    records: tuple[Record, ...]
+
+    def column(self, name: str, split: str) -> Float[np.ndarray, " beta"]:
+        """A column of the records' curves on one split, in ascending β."""
+        rows = itertools.chain.from_iterable(record.rows(split) for record in self.records)
+        return np.array([row[name] for row in sorted(rows, key=lambda row: row["beta"])])
+
+    @property
+    def betas(self) -> Float[np.ndarray, " beta"]:
+        """The β it answers for, ascending."""
+        return self.column("beta", "test")
+
+    @property
+    def seconds(self) -> float:
+        """Training time of the whole curve."""
+        return sum(record.seconds for record in self.records)
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of one trained system."""
+        return max(record.parameters for record in self.records) // (
+            len(self.betas) if self.records[0].config.method == "vib-batched" else 1
+        )
+
+    @property
+    def higher_is_better(self) -> bool:
+        return METRICS[self.records[0].config.task] == "accuracy"
+
+    @property
+    def selected(self) -> int:
+        """Index of the β with the best validation metric; the largest such β on a tie."""
+        metric = self.column("metric", "validation") * (1 if self.higher_is_better else -1)
+        return int(np.flatnonzero(metric == metric.max())[-1])
+
+
+def collect(records: Iterable[Record]) -> dict[str, list[Curve]]:
+    """Records as curves: by label, in ascending seed.
+
+    Hyper-VIB runs longer than the first are labelled with the multiple of a VIB run's epochs.
+    """
+    groups: dict[tuple[str, int], list[Record]] = {}
+    for record in records:
+        run = record.config
+        multiple = run.epochs / PROFILES[run.task][run.profile]["epochs"]
+        label = NAMES.get(run.method, run.method) + f", {multiple:g}× epochs" * (multiple != 1)
+        groups.setdefault((label, run.seed), []).append(record)
+    curves: dict[str, list[Curve]] = {}
+    for (label, seed), group in groups.items():
+        ordered = tuple(sorted(group, key=lambda record: record.config.betas))
+        curves.setdefault(label, []).append(Curve(label, seed, ordered))
+    for label, group_curves in curves.items():
+        grids = {tuple(curve.betas) for curve in group_curves}
+        require(len(grids) == 1, "records", label, "its seeds differ in β; pass one grid's records")
+    return {label: sorted(group, key=lambda c: c.seed) for label, group in curves.items()}
+
+
+class Interval(NamedTuple):
+    """A mean over seeds with its 95% confidence interval (Student's t); NaN for one seed."""
+
+    mean: Array
+    low: Array
+    high: Array
+
+
+def interval(values: Array) -> Interval:
+    """Mean and interval over the first axis, the seeds."""
+    values = np.asarray(values, dtype=float)
+    count = len(values)
+    mean = values.mean(0)
+    if count < 2:
+        return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
+    half = stats.t.ppf(0.975, count - 1) * values.std(0, ddof=1) / np.sqrt(count)
+    return Interval(mean, mean - half, mean + half)
+
+
+def over_seeds(curves: Sequence[Curve], name: str, split: str = "test") -> Interval:
+    """A column over β, with its interval over seeds."""
+    return interval(np.stack([curve.column(name, split) for curve in curves]))
+
+
+def at_selected(curves: Sequence[Curve], name: str = "metric", split: str = "test") -> Interval:
+    """A column at the β that validation selects, seed by seed."""
+    return interval(np.array([c.column(name, split)[c.selected] for c in curves]))
+
+
+def regret(
+    ours: Sequence[Curve], vib: Sequence[Curve], split: str, *, relative: bool = True
+) -> Interval:
+    """C(ours; β) − C(VIB; β) on one split, seed by seed, divided by C(VIB; β) if `relative`.
+
+    A true best response to β has regret ≤ 0 up to noise. VIB is itself one attempt at the
+    minimum of (8), not the minimum, so a negative regret says that ours found a better one.
+    """
+    seeds = {curve.seed: curve for curve in vib}
+    pairs = [
+        (c.column("objective", split), seeds[c.seed].column("objective", split))
+        for c in ours
+        if c.seed in seeds
+    ]
+    require(bool(pairs), "seeds", sorted(seeds), "the two methods share no seed")
+    return interval(np.stack([(a - b) / (b if relative else 1) for a, b in pairs]))
+
+
+def beta_text(beta: float) -> str:
+    """A β as prose has it: 3.2 × 10⁻⁴, 10⁻⁶, 0.1."""
+    if beta >= 0.01:
+        return f"{beta:.2g}"
+    mantissa, exponent = f"{beta:.1e}".split("e")
+    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return power if mantissa == "1.0" else f"{mantissa} × {power}"
+
+
+def above(excess: float) -> str:
+    """A relative difference as prose has it: 14% above, 23% below."""
+    return f"{abs(excess):.0%} {'above' if excess >= 0 else 'below'}"
+
+
+Outcome = Literal["holds", "holds in part", "does not hold here"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim of the paper, the test it is put to, what was measured and how it ends."""
+
+    claim: str
+    test: str
+    measured: str
+    outcome: Outcome
+
+
+def _outcome(whole: bool, part: bool) -> Outcome:
+    return "holds" if whole else "holds in part" if part else "does not hold here"
+
+
+RIVAL = 0.002
+"""How far below VIB's accuracy still rivals it: 0.2 points, the spread of seeds on MNIST."""
+
+
+def judge(curves: dict[str, list[Curve]]) -> list[Verdict]:
+    """The paper's claims, put to one task of classification.
+
+    Args:
+        curves: as `collect` gives them, `VIB` and `Hyper-VIB` among them.
+    """
+    vib, hyper = curves["VIB"], curves["Hyper-VIB"]
+    longer = curves.get("Hyper-VIB, 2× epochs", hyper)
+    betas = vib[0].betas
+    metric_v, metric_h = over_seeds(vib, "metric"), over_seeds(hyper, "metric")
+
+    def saved(ours: Sequence[Curve]) -> float:
+        return float(1 - np.mean([c.seconds for c in ours]) / np.mean([c.seconds for c in vib]))
+
+    more = hyper[0].parameters / vib[0].parameters - 1
+    gap = metric_h.mean - metric_v.mean
+    worst = int(gap.argmin())
+    decades = np.array(
+        [
+            abs(np.log10(h.betas[h.selected] / v.betas[v.selected]))
+            for h, v in zip(hyper, vib, strict=True)
+        ]
+    )
+    rises = [float(np.diff(m.mean).max(initial=0)) for m in (metric_v, metric_h)]
+    fall_v, fall_h = (m.mean.max() - m.mean[-1] for m in (metric_v, metric_h))
+    excess = regret(hyper, vib, "test").mean
+
+    def points(x: float) -> str:
+        return f"{100 * x:.1f} points"
+
+    return [
+        Verdict(
+            "Training time falls by approximately 80%",
+            "one Hyper-VIB run takes at least 80% less time than the grid, at twice the epochs "
+            "too (in part: at equal epochs only)",
+            f"{saved(hyper):.0%} less at equal epochs, {saved(longer):.0%} at twice the epochs",
+            _outcome(min(saved(hyper), saved(longer)) >= 0.8, saved(hyper) >= 0.8),
+        ),
+        Verdict(
+            "Parameter counts are nearly identical",
+            "Hyper-VIB has less than 1% more than one VIB model",
+            f"{more:.2%} more",
+            _outcome(more < 0.01, False),
+        ),
+        Verdict(
+            "Hyper-VIB outperforms or rivals VIB for all β",
+            f"its mean test accuracy is at most {points(RIVAL)} below VIB's at every β (in part: "
+            "at most β)",
+            f"so at {int((gap >= -RIVAL).sum())} of {len(betas)} β; largest deficit "
+            f"{points(max(-gap[worst], 0))}, at β = {beta_text(betas[worst])}",
+            _outcome(bool((gap >= -RIVAL).all()), bool((gap >= -RIVAL).mean() > 0.5)),
+        ),
+        Verdict(
+            "The same, of what training minimises: a best response for all β",
+            "its mean test objective is at most 3% above VIB's at every β (in part: at most β)",
+            f"so at {int((excess <= 0.03).sum())} of {len(betas)} β; largest excess "
+            f"{excess.max():.0%}, at β = {beta_text(betas[excess.argmax()])}",
+            _outcome(bool((excess <= 0.03).all()), bool((excess <= 0.03).mean() > 0.5)),
+        ),
+        Verdict(
+            "The β at each method's peak are closely aligned",
+            "the β that validation selects differ by at most half a decade for every seed (in "
+            "part: for most)",
+            "apart by " + ", ".join(f"{d:.1f}" for d in decades) + " decades",
+            _outcome(bool((decades <= 0.51).all()), bool((decades <= 0.51).mean() > 0.5)),
+        ),
+        Verdict(
+            "A smaller β raises accuracy",
+            f"over the whole grid, no step to a larger β raises the mean test accuracy by more "
+            f"than {points(RIVAL)}, for either method (in part: for one)",
+            f"largest rise: VIB {points(rises[0])}, Hyper-VIB {points(rises[1])}",
+            _outcome(max(rises) <= RIVAL, min(rises) <= RIVAL),
+        ),
+        Verdict(
+            "At large β VIB drops fast, Hyper-VIB keeps a better accuracy",
+            "from its peak to the largest β VIB loses over 10 points, and Hyper-VIB less (in "
+            "part: only one of the two)",
+            f"VIB loses {points(fall_v)}, Hyper-VIB {points(fall_h)}; there Hyper-VIB's objective "
+            f"is {above(excess[-1])} VIB's",
+            _outcome(fall_v > 0.1 and fall_h < fall_v, fall_v > 0.1 or fall_h < fall_v),
+        ),
+    ]
+
+
+def curve_rows(curves: dict[str, list[Curve]]) -> list[dict[str, Any]]:
+    """Every number of the curves with the record that it is from: the data behind a figure."""
+    return [
+        {
+            "label": curve.label,
+            "seed": curve.seed,
+            **row,
+            "rate_bits": row["rate_nats"] / np.log(2),
+            "record": f"{record.config.task}/{record.config.method}/{record.config.slug}",
+        }
+        for group in curves.values()
+        for curve in group
+        for record in curve.records
+        for row in record.curve
+    ]

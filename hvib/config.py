@@ -1,0 +1,300 @@
+"""A run is a value: everything that determines it, in one frozen dataclass.
+
+`Run` is what the ledger files a result under, what the command line builds and what a
+notebook varies. `make_run` fills one in from a task, a method and a profile.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
+
+Profile = Literal["smoke", "quick", "full"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "bfloat16", "float32"]
+
+
+def require(condition: bool, name: str, value: object, mend: str) -> None:
+    """Raise the one kind of error bad input gets: name, value, mend.
+
+    Raises:
+        ValueError: `condition` is false.
+    """
+    if not condition:
+        raise ValueError(f"{name} = {value!r}: {mend}")
+
+
+def require_known(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise unless `value` is one of `known`.
+
+    Raises:
+        ValueError: it is not; the message lists what is.
+    """
+    known = sorted(known)
+    require(value in known, name, value, f"unknown; choose one of {', '.join(known)}")
+
+
+def beta_grid(
+    beta_min: float = 1e-6, beta_max: float = 1.0, per_decade: int = 2
+) -> tuple[float, ...]:
+    """The β at which every method is evaluated: evenly spaced in log β, ends included.
+
+    The default is 13 values, every half decade ("0.5 orders of magnitude", section IV-B).
+
+    Raises:
+        ValueError: a bound is not finite and positive, or the range is reversed.
+    """
+    for name, value in (("beta_min", beta_min), ("beta_max", beta_max)):
+        require(math.isfinite(value) and value > 0, name, value, "give a finite β > 0")
+    require(
+        beta_min <= beta_max,
+        "beta_min",
+        beta_min,
+        f"the range is reversed; give beta_min ≤ beta_max = {beta_max!r}",
+    )
+    low, high = math.log10(beta_min), math.log10(beta_max)
+    steps = max(round((high - low) * per_decade), 1) if high > low else 0
+    exponents = [low + (high - low) * i / max(steps, 1) for i in range(steps + 1)]
+    return tuple(dict.fromkeys(float(f"{10**e:.6g}") for e in exponents))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run and its evaluation.
+
+    A field equal to its default here does not enter `slug`, so a field added later
+    leaves the records made before it in place.
+    """
+
+    task: str
+    method: str
+    profile: str
+    seed: int
+    betas: Annotated[tuple[float, ...], tyro.conf.arg(aliases=["--beta"])]
+    """the β it answers for: one for VIB, the grid for Hyper-VIB (range = first to last)"""
+    epochs: int
+    snr_db: float = 20.0
+    """channel signal-to-noise ratio in dB against a feature of unit power"""
+    features: int = 64
+    """n, the dimension of z"""
+    batch_size: int = 512
+    shares: int = 8
+    """M of (17): the β drawn for one mini-batch, each for its own share of it"""
+    learning_rate: float = 2e-3
+    """peak of the one-cycle schedule"""
+    weight_decay: float = 0.0
+    """decoupled, on weights only"""
+    shift: int = 0
+    """training images are moved by up to so many pixels each way, at random"""
+    limit: int = 0
+    """train on the first so many examples only (0: on all)"""
+    draws: int = 8
+    """channel draws that an evaluation averages"""
+    precision: Precision = "auto"
+    """bfloat16 products with float32 master weights where the hardware has them"""
+
+    def __post_init__(self) -> None:
+        require(len(self.betas) > 0, "betas", self.betas, "give at least one β")
+        for beta in self.betas:
+            ok = isinstance(beta, int | float) and math.isfinite(beta) and beta > 0
+            require(ok, "betas", beta, "give a finite β > 0")
+        require(
+            list(self.betas) == sorted(set(self.betas)), "betas", self.betas, "list them ascending"
+        )
+        require(math.isfinite(self.snr_db), "snr_db", self.snr_db, "give a finite number of dB")
+        for name in ("epochs", "features", "batch_size", "shares", "draws"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "give at least 1")
+        for name in ("seed", "shift", "limit", "weight_decay"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "give 0 or more")
+        require(
+            math.isfinite(self.learning_rate) and self.learning_rate > 0,
+            "learning_rate",
+            self.learning_rate,
+            "give a finite rate > 0",
+        )
+        require_known("precision", self.precision, get_args(Precision))
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, in JSON's types."""
+        return {**asdict(self), "betas": list(self.betas)}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Run":
+        """The run that `to_json` wrote; fields it lacks take their defaults.
+
+        Raises:
+            TypeError: a field is unknown or a required one is missing.
+            ValueError: a value is out of range.
+        """
+        return Run(**{**values, "betas": tuple(values["betas"])})
+
+    @property
+    def slug(self) -> str:
+        """The run's file name in the ledger: what a person looks for, then a digest of it all."""
+        told = {
+            f.name: self.to_json()[f.name]
+            for f in fields(self)
+            if f.default is MISSING or getattr(self, f.name) != f.default
+        }
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+        span = "..".join(f"{beta:.1e}" for beta in dict.fromkeys((self.betas[0], self.betas[-1])))
+        return f"{self.profile}-beta{span}-epochs{self.epochs}-seed{self.seed}-{digest}"
+
+
+PROFILES: dict[str, dict[str, dict[str, Any]]] = {
+    "mnist": {
+        "smoke": {"epochs": 1, "limit": 2048, "batch_size": 256, "shift": 2, "draws": 1},
+        "quick": {"epochs": 3, "shift": 2, "draws": 2},
+        "full": {"epochs": 20, "shift": 2, "weight_decay": 0.01},
+    },
+    "digits": {
+        "smoke": {"epochs": 2, "batch_size": 128, "draws": 1},
+        "quick": {"epochs": 100, "batch_size": 128, "draws": 4},
+        "full": {"epochs": 200, "batch_size": 128},
+    },
+}
+"""Settings by task and profile: `smoke` proves that it runs, `quick` shows the shape of the
+result in minutes, `full` is the recorded experiment. A task of yours joins with its own entry."""
+
+METRICS = {"mnist": "accuracy", "digits": "accuracy"}
+"""What the metric of a task is: `accuracy`, or a mean squared error with its unit."""
+
+
+def make_run(
+    task: str,
+    method: str,
+    profile: str = "full",
+    *,
+    seed: int = 0,
+    betas: Iterable[float] | None = None,
+    **settings: Any,
+) -> Run:
+    """The run of a profile, with any field of `Run` overridden by keyword.
+
+    Args:
+        betas: the β it answers for; the whole default grid if not given.
+
+    Raises:
+        ValueError: the task or profile is unknown, or a setting is out of range.
+        TypeError: a setting is no field of `Run`.
+    """
+    require_known("task", task, PROFILES)
+    require_known("profile", profile, PROFILES[task])
+    base = Run(
+        task=task,
+        method=method,
+        profile=profile,
+        seed=seed,
+        betas=tuple(beta_grid() if betas is None else betas),
+        **PROFILES[task][profile],
+    )
+    return replace(base, **settings)
+
+
+SEEDS = {"smoke": (0,), "quick": (0,), "full": (0, 1, 2)}
+"""The seeds of each profile."""
+
+
+def plan(
+    task: str,
+    profile: str = "full",
+    *,
+    seeds: Iterable[int] | None = None,
+    betas: Iterable[float] | None = None,
+    **settings: Any,
+) -> list[Run]:
+    """All runs of a task's page.
+
+    For each seed: VIB at each β, and Hyper-VIB over the same range at one and at two times
+    the epochs of a VIB run. For the first seed also the batched grid.
+
+    Args:
+        seeds: the profile's own if not given.
+        betas: the grid; its ends are the range Hyper-VIB trains on.
+
+    Raises:
+        ValueError, TypeError: as `make_run`.
+    """
+    require_known("profile", profile, SEEDS)
+    grid = tuple(beta_grid() if betas is None else betas)
+    seeds = list(SEEDS[profile] if seeds is None else seeds)
+
+    def one(method: str, seed: int, betas: tuple[float, ...]) -> Run:
+        return make_run(task, method, profile, seed=seed, betas=betas, **settings)
+
+    runs = []
+    for seed in seeds:
+        hyper = one("hyper-vib", seed, grid)
+        runs += [one("vib", seed, (beta,)) for beta in grid]
+        runs += [hyper, replace(hyper, epochs=2 * hyper.epochs)]
+    return runs + [one("vib-batched", seed, grid) for seed in seeds[:1]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """What a reader can vary in a notebook: its papermill parameters."""
+
+    dataset: str
+    profile: str
+    seeds: tuple[int, ...]
+    """empty: the profile's own"""
+    snr_db: float
+    beta_min: float
+    beta_max: float
+    device: str
+    fresh: bool
+    """train even where there is a record"""
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of the page, as `plan` gives them."""
+        return plan(
+            self.dataset,
+            self.profile,
+            seeds=self.seeds or None,
+            betas=beta_grid(self.beta_min, self.beta_max),
+            snr_db=self.snr_db,
+        )
+
+
+def parameters(namespace: Mapping[str, Any]) -> Parameters:
+    """Read a notebook's parameters from `globals()`, right after the parameters cell.
+
+    papermill only warns of a name that the notebook does not have; here it is an error,
+    as any other plain value in the namespace is. `seeds` may be a list, or text as `0,1,2`.
+
+    Raises:
+        ValueError: a name is unknown or missing, or a value is out of range.
+    """
+    known = [f.name for f in fields(Parameters)]
+    plain: dict[str, Any] = {
+        name: value
+        for name, value in namespace.items()
+        if isinstance(value, str | int | float | bool | list | tuple | None)
+        and not name.startswith("_")
+        and name not in ("In", "Out")
+    }
+    for name, value in plain.items():
+        require(name in known, name, value, f"unknown parameter; choose among {', '.join(known)}")
+    for name in known:
+        require(name in plain, name, None, "missing; set it in the parameters cell")
+    seeds = plain["seeds"]
+    if isinstance(seeds, str):
+        seeds = seeds.replace(",", " ").split()
+    try:
+        seeds = tuple(int(seed) for seed in ([seeds] if isinstance(seeds, int) else seeds))
+    except (TypeError, ValueError):
+        raise ValueError(f"seeds = {seeds!r}: give whole numbers, as 0,1,2") from None
+    for name in ("snr_db", "beta_min", "beta_max"):
+        value = plain[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        require(number, name, value, "give a number (in a YAML file write 1.0e-4, not 1e-4)")
+    require(isinstance(plain["fresh"], bool), "fresh", plain["fresh"], "give True or False")
+    require_known("device", plain["device"], get_args(Device))
+    found = Parameters(**{**plain, "seeds": seeds})
+    _ = found.runs  # checks the ranges before anything is trained
+    return found

@@ -1,0 +1,179 @@
+"""Data sets, each held as one tensor per split: MNIST, and the digits that scikit-learn embeds."""
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from hvib.config import require_known
+
+
+class MissingData(FileNotFoundError):
+    """A data set is not on disk; the message says how to get it."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples of one split: x of any shape (uint8 pixels or reals), y classes or reals."""
+
+    x: Shaped[Tensor, "N *shape"]
+    y: Shaped[Tensor, "N *k"]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.x.to(device), self.y.to(device))
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three splits: β is selected on `validation`, results are reported on `test`."""
+
+    train: Split
+    validation: Split
+    test: Split
+
+    @functools.cached_property
+    def md5(self) -> str:
+        """Digest of all values in order, so that a record names the data it used."""
+        digest = hashlib.md5(usedforsecurity=False)
+        for split in (self.train, self.validation, self.test):
+            for part in (split.x, split.y):
+                digest.update(np.ascontiguousarray(part.cpu().numpy()).tobytes())
+        return digest.hexdigest()
+
+    def limited(self, count: int) -> "Data":
+        """The first `count` training examples, with the other splits whole; all for 0."""
+        if not count:
+            return self
+        return replace(self, train=Split(self.train.x[:count], self.train.y[:count]))
+
+
+def reals(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """uint8 pixels scaled to [0, 1]; anything else as float32."""
+    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+
+
+class Batcher:
+    """Mini-batches of one split by index, images randomly shifted.
+
+    Args:
+        shift: pixels; each image is moved by up to so many, zeros shown at the border.
+    """
+
+    def __init__(self, split: Split, shift: int = 0) -> None:
+        self.y, self.shift = split.y, shift
+        self.windows = split.x
+        if shift:
+            height, width = split.x.shape[-2:]
+            padded = F.pad(split.x, [shift] * 4)
+            # A view: window (i, j) of an image is the image moved by (shift − i, shift − j).
+            self.windows = padded.unfold(-2, height, 1).unfold(-2, width, 1)
+
+    def __call__(
+        self, index: Int[Tensor, " B"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, "B *shape"], Shaped[Tensor, "B *k"]]:
+        if self.shift:
+            size = (2, len(index))
+            by = torch.randint(2 * self.shift + 1, size, generator=generator, device=index.device)
+            x = self.windows[index, :, by[0], by[1]]
+        else:
+            x = self.windows[index]
+        return reals(x), self.y[index]
+
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def data_root() -> Path:
+    """The folder of the data sets, in torchvision's layout: `$HVIB_DATA`, else `data/`."""
+    return Path(os.environ.get("HVIB_DATA") or PROJECT / "data").expanduser()
+
+
+_MNIST_MD5 = "aceb4fe98e60fd846d3e8dddd4d7d337"
+
+
+def _torchvision_datasets() -> Any:
+    try:
+        from torchvision import datasets
+    except Exception as error:  # a mismatched pair fails with RuntimeError, not ImportError
+        raise ImportError(
+            f"torchvision cannot be imported beside torch {torch.__version__} ({error}): "
+            "install the pair that requirements.txt pins, or use the data set digits"
+        ) from error
+    return datasets
+
+
+def mnist() -> Data:
+    """MNIST: 55,000 / 5,000 / 10,000 images of 1 × 28 × 28 pixels, 10 classes.
+
+    The validation split is the last 5,000 of the training images. Nothing is downloaded.
+
+    Raises:
+        MissingData: the files are not under `data_root()`.
+        ImportError: torchvision does not import.
+        ValueError: the files are not MNIST's.
+    """
+    root = data_root()
+    try:
+        train, test = (_torchvision_datasets().MNIST(root, train=t) for t in (True, False))
+    except RuntimeError as error:
+        raise MissingData(
+            f"HVIB_DATA = {str(root)!r}: no MNIST here (MNIST/raw/train-images-idx3-ubyte …); "
+            "set HVIB_DATA to a folder that has it, get it with "
+            f"""`python -c "import torchvision as t; t.datasets.MNIST({str(root)!r}, """
+            """download=True)"`, or use the data set digits, which needs no file"""
+        ) from error
+    x, y = train.data.unsqueeze(1), train.targets
+    data = Data(
+        Split(x[:55_000], y[:55_000]),
+        Split(x[55_000:], y[55_000:]),
+        Split(test.data.unsqueeze(1), test.targets),
+    )
+    if data.md5 != _MNIST_MD5:
+        raise ValueError(
+            f"HVIB_DATA = {str(root)!r}: the MNIST files here are damaged (MD5 of the pixels "
+            f"and labels {data.md5}, expected {_MNIST_MD5}); get them anew"
+        )
+    return data
+
+
+def digits() -> Data:
+    """The 1,797 handwritten digits embedded in scikit-learn: 1 × 8 × 8 pixels, 10 classes.
+
+    Split 1,197 / 300 / 300 by a fixed permutation.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    order = torch.randperm(len(bunch.target), generator=torch.Generator().manual_seed(0))
+    x = torch.from_numpy(bunch.images).float().unsqueeze(1)[order] / 16
+    y = torch.from_numpy(bunch.target).long()[order]
+    cuts = (slice(0, 1197), slice(1197, 1497), slice(1497, 1797))
+    return Data(*(Split(x[cut], y[cut]) for cut in cuts))
+
+
+LOADERS: dict[str, Callable[[], Data]] = {"mnist": mnist, "digits": digits}
+"""The data of each task; a task of yours joins by name."""
+
+
+@functools.lru_cache(maxsize=2)
+def load(task: str) -> Data:
+    """The data of a task.
+
+    Raises:
+        ValueError: no loader has the task's name.
+        MissingData: its files are not on disk.
+    """
+    require_known("task", task, LOADERS)
+    return LOADERS[task]()

@@ -1,0 +1,221 @@
+"""Every figure and table of the book, from curves alone, in one style."""
+
+import base64
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import HTML, Markdown
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hvib.claims import Curve, Interval, Verdict, at_selected, over_seeds, regret
+from hvib.config import METRICS
+
+# Okabe and Ito's colours, which the common kinds of colour blindness keep apart.
+STYLES: dict[str, dict[str, Any]] = {
+    "VIB": {"color": "#0072B2", "marker": "o"},
+    "Hyper-VIB": {"color": "#D55E00", "marker": "s"},
+    "Hyper-VIB, 2× epochs": {"color": "#AA4499", "marker": "D"},
+    "VIB, batched grid": {"color": "#009E73", "marker": "^"},
+}
+
+plt.rcParams.update(
+    {
+        "figure.figsize": (7.0, 4.0),
+        "figure.constrained_layout.use": True,
+        "font.size": 11,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "axes.titlesize": 11,
+        "axes.titlelocation": "left",
+        "lines.linewidth": 1.8,
+        "lines.markersize": 5,
+    }
+)
+try:  # sharp at twice the zoom where a notebook shows it
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+    set_matplotlib_formats("retina")
+except (ImportError, AttributeError):
+    pass  # no notebook
+
+
+def _draw(axes: Axes, label: str, betas: np.ndarray, values: Interval, scale: float = 1) -> None:
+    style = STYLES.get(label, {"color": "#555555", "marker": "."})
+    axes.plot(betas, scale * values.mean, **style, markeredgecolor="white", markeredgewidth=0.6)
+    axes.fill_between(
+        betas, scale * values.low, scale * values.high, color=style["color"], alpha=0.18, lw=0
+    )
+
+
+def _label_directly(axes: Axes, ends: Sequence[tuple[str, float]]) -> None:
+    """Names beside the right end of their curves, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    to_axes = axes.transData + axes.transAxes.inverted()
+    x = axes.get_xlim()[1]
+    placed: list[float] = []
+    for label, y in sorted(ends, key=lambda end: end[1]):
+        height = float(to_axes.transform((x, np.clip(y, low, high)))[1])
+        height = max(height, placed[-1] + 0.075 if placed else 0.0)
+        placed.append(height)
+        color = STYLES.get(label, {}).get("color", "#555555")
+        axes.text(1.015, height, label, color=color, transform=axes.transAxes, va="center")
+
+
+def _beta_axis(axes: Axes, curves: Mapping[str, Sequence[Curve]]) -> None:
+    axes.set_xscale("log")
+    axes.set_xlabel("trade-off β")
+    betas = next(iter(curves.values()))[0].betas
+    if len(betas) > 1:
+        axes.set_xlim(betas[0] / 1.3, betas[-1] * 1.3)
+
+
+def over_beta(
+    curves: Mapping[str, Sequence[Curve]],
+    name: str,
+    ylabel: str,
+    *,
+    scale: float = 1,
+    floor: float | None = None,
+) -> Figure:
+    """A column of the test curves over β: mean and 95% interval over seeds.
+
+    Args:
+        name: the column.
+        scale: factor to the unit that `ylabel` names.
+        floor: draw on a logarithmic axis from here; what is less leaves it below.
+    """
+    figure, axes = plt.subplots()
+    _beta_axis(axes, curves)
+    if floor is not None:
+        axes.set_yscale("log")
+    ends = []
+    for label, group in curves.items():
+        values = over_seeds(group, name)
+        _draw(axes, label, group[0].betas, values, scale)
+        ends.append((label, scale * float(values.mean[-1])))
+    axes.set_ylabel(ylabel)
+    axes.set_ylim(bottom=floor)
+    _label_directly(axes, ends)
+    return figure
+
+
+def metric_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
+    """The test metric over β, whole range beside the region of the best; β selected ringed."""
+    figure, (whole, best) = plt.subplots(1, 2, figsize=(9.5, 4.0), width_ratios=(1, 1))
+    metric = METRICS[next(iter(curves.values()))[0].records[0].config.task]
+    is_accuracy = metric == "accuracy"
+    scale = 100 if is_accuracy else 1
+    peaks, ends = [], []
+    for axes in (whole, best):
+        _beta_axis(axes, curves)
+    for label, group in curves.items():
+        values = over_seeds(group, "metric")
+        for axes in (whole, best):
+            _draw(axes, label, group[0].betas, values, scale)
+            for curve in group:
+                axes.plot(
+                    curve.betas[curve.selected],
+                    scale * curve.column("metric", "test")[curve.selected],
+                    "o",
+                    markersize=9,
+                    fillstyle="none",
+                    color=STYLES.get(label, {}).get("color", "#555555"),
+                )
+        ends.append((label, scale * float(values.mean[-1])))
+        peaks.append(scale * float(values.mean.max() if is_accuracy else values.mean.min()))
+    whole.set_ylabel("test accuracy (%)" if is_accuracy else f"test {metric}")
+    whole.set_title("whole range")
+    best.set_title("near the best" + " (rings: β selected on validation)")
+    if is_accuracy:
+        best.set_ylim(min(peaks) - 1.5, max(peaks) + 0.3)
+    else:
+        best.set_ylim(0, 3 * max(peaks))
+    _label_directly(best, [(label, best.get_ylim()[0]) for label, _ in ends])
+    return figure
+
+
+def regret_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
+    """Relative regret against VIB over β, on training and on test data: mean and interval."""
+    figure, panels = plt.subplots(1, 2, figsize=(9.5, 4.0), sharey=True)
+    ours = {label: group for label, group in curves.items() if label.startswith("Hyper")}
+    for axes, split in zip(panels, ("train", "test"), strict=True):
+        _beta_axis(axes, curves)
+        axes.axhline(0, color="#0072B2", lw=1.2)
+        ends = [("VIB", 0.0)]
+        for label, group in ours.items():
+            values = regret(group, curves["VIB"], split)
+            _draw(axes, label, group[0].betas, values, 100)
+            ends.append((label, 100 * float(values.mean[-1])))
+        axes.set_title(f"{split} objective")
+    panels[0].set_ylabel("regret against VIB (%)")
+    _label_directly(panels[1], ends)
+    return figure
+
+
+def download(rows: Sequence[Mapping[str, Any]], name: str) -> HTML:
+    """A link that saves the rows behind a figure as `<name>.csv`, held in the page itself."""
+    text = io.StringIO()
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    data = base64.b64encode(text.getvalue().encode()).decode()
+    return HTML(
+        f'<a class="hvib-data" download="{escape(name)}.csv" '
+        f'href="data:text/csv;base64,{data}">Data of this figure (CSV, {len(rows)} rows)</a>'
+    )
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> Markdown:
+    """Rows of ready text as a table; the first row's keys are the columns."""
+    rows = list(rows)
+    columns = list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows]
+    return Markdown("\n".join(lines))
+
+
+def with_interval(values: Interval, scale: float = 1, digits: int = 2) -> str:
+    """`98.91 ± 0.05`: mean and half the 95% interval."""
+    text = f"{scale * float(values.mean):.{digits}f}"
+    half = scale * float(values.high - values.mean)
+    return text if np.isnan(half) else f"{text} ± {half:.{digits}f}"
+
+
+def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
+    """Time and parameters for the whole curve over β, as the paper's Table I, and the best β."""
+    reference = float(np.mean([curve.seconds for curve in curves["VIB"]]))
+    return table(
+        {
+            "method": label,
+            "training runs": len(group[0].records),
+            "epochs a run": group[0].records[0].epochs,
+            "time for all β (s)": f"{np.mean([c.seconds for c in group]):,.0f}",
+            "grid time / time": f"{reference / np.mean([c.seconds for c in group]):.1f}",
+            "parameters of one system": f"{group[0].parameters:,}",
+            "test accuracy at the β selected (%)": with_interval(at_selected(group), 100),
+            "seeds": len(group),
+        }
+        for label, group in curves.items()
+    )
+
+
+def verdict_table(verdicts: Iterable[Verdict]) -> Markdown:
+    """Claims, tests, measurements and outcomes."""
+    return table(
+        {
+            "claim": v.claim,
+            "holds if": v.test,
+            "measured": v.measured,
+            "verdict": f"**{v.outcome}**",
+        }
+        for v in verdicts
+    )

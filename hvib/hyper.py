@@ -1,0 +1,222 @@
+"""The hypernetwork: a sigmoid gate of log β on every layer, equations (11) to (14).
+
+`hyperize` puts the gates into a model, `at` sets β for the forward passes under it and
+`fold` takes the gates out again for one β::
+
+    hyper = hyperize(model)
+    with at([1e-4, 1e-2]):
+        y = hyper(x)  # the first half of the batch at β = 1e-4, the second at 1e-2
+    plain = fold(hyper, 1e-4)
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hvib.config import require
+
+Model = TypeVar("Model", bound=nn.Module)
+
+_log_beta: ContextVar[Tensor] = ContextVar("log_beta")
+
+
+@contextmanager
+def at(beta: float | Sequence[float] | Float[Tensor, " M"]) -> Iterator[None]:
+    """Set β for the gates of all forward passes inside the block.
+
+    With M values, the batch that reaches a gate is M equal shares, one value each.
+
+    Raises:
+        ValueError: a β is not finite and positive.
+    """
+    beta = torch.as_tensor(beta, dtype=torch.get_default_dtype()).reshape(-1)
+    ok = bool((torch.isfinite(beta) & (beta > 0)).all()) and len(beta) > 0
+    require(ok, "beta", beta.tolist(), "give finite β > 0")
+    token = _log_beta.set(beta.log())
+    try:
+        yield
+    finally:
+        _log_beta.reset(token)
+
+
+class Gate(nn.Module):
+    """s(β) = S(u log β + v) of (12), S the logistic sigmoid: 2·m parameters.
+
+    The paper does not say how u and v start. Here the gate starts nearly open and nearly flat,
+    v = 2 and u uniform in (−0.1, 0.1), which leaves the layer's own initialisation in place.
+    Raw log β is large (−14 to 0): with u and v uniform in (−1, 1), a linear layer's default,
+    half the units start closed at small β, and the objective there stays above twice as high.
+
+    Args:
+        size: m, the number of output units or filters of the gated layer.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.u = nn.Parameter(torch.empty(size).uniform_(-0.1, 0.1))
+        self.v = nn.Parameter(torch.full((size,), 2.0))
+
+    def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
+        return torch.sigmoid(torch.outer(log_beta.to(self.u), self.u) + self.v)
+
+
+class Gated(nn.Module):
+    """A layer whose output is scaled unit by unit: h = s(β) ⊙ (W h' + b), equation (13).
+
+    Scaling the output is scaling the rows of W and the entries of b, (12) and (14), but M
+    values of β share one product with W.
+
+    Args:
+        layer: a linear, convolutional or norm layer.
+        size: m, its number of output units or channels.
+        axis: where they are: −1 for linear layers, 1 for convolutions and batch norms.
+    """
+
+    def __init__(self, layer: nn.Module, size: int, axis: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.gate = Gate(size)
+        self.axis = axis
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Gate the layer's output; its leading axis is M equal shares of the batch.
+
+        Raises:
+            RuntimeError: no β is set.
+            ValueError: the batch does not divide into as many shares as there are β.
+        """
+        try:
+            log_beta = _log_beta.get()
+        except LookupError:
+            raise RuntimeError("no β is set: call a gated model inside `with at(beta):`") from None
+        h = self.layer(h)
+        if len(h) % len(log_beta):  # a plain test: this runs for every layer of every step
+            mend = f"give a multiple of the {len(log_beta)} values of β"
+            require(False, "batch size", len(h), mend)
+        share = len(h) // len(log_beta)
+        s = self.gate(log_beta).to(h.dtype)  # (M, m)
+        s = s[:, None].expand(-1, share, -1).flatten(0, 1)  # (batch, m)
+        shape = [1] * h.dim()
+        shape[0], shape[self.axis] = s.shape
+        return h * s.view(shape)
+
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+def _outputs(layer: nn.Module) -> tuple[int, int] | None:
+    """(size, axis) of a layer that takes a gate, else None."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, -1
+    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+        return layer.out_channels, 1
+    if isinstance(layer, _BATCH_NORMS):
+        return layer.num_features, 1
+    return None
+
+
+def _gated_layers(model: nn.Module) -> list[nn.Module]:
+    """Which layers of a model take a gate, in order.
+
+    A batch norm divides out any scale of its input, so where one follows a layer directly
+    (in the order of registration, with as many channels) the gate goes after the norm.
+    """
+    leaves = [
+        m
+        for m in model.modules()
+        if next(m.children(), None) is None and not isinstance(m, nn.Dropout)
+    ]
+    chosen = []
+    for layer, following in zip(leaves, [*leaves[1:], None], strict=True):
+        outputs = _outputs(layer)
+        if outputs is None or isinstance(layer, _BATCH_NORMS):
+            continue
+        normed = isinstance(following, _BATCH_NORMS) and following.num_features == outputs[0]
+        chosen.append(following if normed and following is not None else layer)
+    return chosen
+
+
+def hyperize(model: Model, seed: int = 0) -> Model:
+    """A copy of any model with a gate on each linear and convolutional layer inside it.
+
+    Where a batch norm follows the layer, the gate acts after the norm, which would cancel
+    it otherwise. Layers inside `nn.MultiheadAttention` stay plain: it reads their weights
+    without calling them.
+
+    Args:
+        seed: seed of the gates' initial u and v.
+
+    Raises:
+        ValueError: the model has no layer to gate, or is gated already.
+    """
+    require(
+        not any(isinstance(m, Gated) for m in model.modules()),
+        "model",
+        type(model).__name__,
+        "it is gated already; fold it first",
+    )
+    model = copy.deepcopy(model)
+    hidden = {
+        id(inner)
+        for m in model.modules()
+        if isinstance(m, nn.MultiheadAttention)
+        for inner in m.modules()
+    }
+    chosen = {id(m): m for m in _gated_layers(model) if id(m) not in hidden}
+    require(bool(chosen), "model", type(model).__name__, "it has no Linear or Conv layer to gate")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        gated = {}
+        for key, layer in chosen.items():
+            size, axis = _outputs(layer)  # type: ignore[misc]  # chosen: it has outputs
+            like = next(layer.parameters(), torch.empty(0))
+            gated[key] = Gated(layer, size, axis).to(like.device)
+    return _replace(model, gated)
+
+
+def fold(model: Model, beta: float) -> Model:
+    """The plain model that a gated one is at one β: gates multiplied into weights (12), (14).
+
+    It gives the same outputs, needs no β and costs what the model cost before `hyperize`.
+
+    Raises:
+        ValueError: β is not finite and positive.
+    """
+    model = copy.deepcopy(model)
+    with at(beta), torch.no_grad():
+        folded = {
+            id(m): _scaled(m.layer, m.gate(_log_beta.get())[0])
+            for m in model.modules()
+            if isinstance(m, Gated)
+        }
+    return _replace(model, folded)
+
+
+def _scaled(layer: nn.Module, s: Float[Tensor, " m"]) -> nn.Module:
+    """The layer with output unit i scaled by s_i."""
+    if isinstance(layer, _BATCH_NORMS) and not layer.affine:
+        layer.affine = True
+        layer.weight, layer.bias = nn.Parameter(torch.ones_like(s)), nn.Parameter(0 * s)
+    weight, bias = layer.weight, layer.bias
+    weight.mul_(s.view(-1, *[1] * (weight.dim() - 1)))  # type: ignore[operator]
+    if bias is not None:
+        bias.mul_(s)  # type: ignore[operator]
+    return layer
+
+
+def _replace(model: Model, new: Mapping[int, nn.Module]) -> Model:
+    """Put `new[id(m)]` in the place of each module m of the model, wherever it is used."""
+    if id(model) in new:
+        return new[id(model)]  # type: ignore[return-value]
+    for parent in list(model.modules()):
+        # Not named_children(), which names a module that is used twice only once.
+        for name, child in parent._modules.items():
+            if id(child) in new:
+                parent._modules[name] = new[id(child)]
+    return model

@@ -1,0 +1,297 @@
+"""The ledger: one small JSON file for each finished run, `results/<task>/<method>/<slug>.json`.
+
+Every number in the book comes from here. A record that cannot be read, or whose config
+disagrees with its name, is reported as a `DamagedRecord` warning and never used.
+"""
+
+import functools
+import json
+import os
+import platform
+import subprocess
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from hvib.config import Run
+from hvib.data import PROJECT, Data, Split, load
+from hvib.models import Stacked, System
+from hvib.train import METHODS, Diverged, evaluate, fit, method_of, product_dtype, torch_device
+
+
+class DamagedRecord(UserWarning):
+    """A record that is not used; the message says which, why and what to do."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run gave."""
+
+    config: Run
+    curve: list[dict[str, Any]]
+    """one row per β and split, as `hvib.train.evaluate` gives it, with `split`"""
+    seconds: float
+    """training alone: no loading, no evaluation"""
+    steps: int
+    epochs: int
+    parameters: int
+    environment: dict[str, Any]
+    data_md5: str
+    commit: str | None
+
+    def rows(self, split: str) -> list[dict[str, Any]]:
+        """The curve on one split, in ascending β."""
+        return [row for row in self.curve if row["split"] == split]
+
+
+def root() -> Path:
+    """The ledger's folder: `$HVIB_RESULTS`, else `results/` of the project."""
+    return Path(os.environ.get("HVIB_RESULTS") or PROJECT / "results").expanduser()
+
+
+def path_of(run: Run) -> Path:
+    """Where the run's record lies, or will lie."""
+    return root() / run.task / run.method / f"{run.slug}.json"
+
+
+def write(record: Record) -> Path:
+    """File a record, whole or not at all; an older one of the same run is replaced."""
+    path = path_of(record.config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = {**vars(record), "config": record.config.to_json()}
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+    partial.replace(path)
+    return path
+
+
+def read(path: Path) -> Record:
+    """The record in a file.
+
+    Raises:
+        ValueError: the file is damaged, or is not the record that its name says.
+    """
+    mend = f"delete it, or restore it with `git checkout -- {path.name}`; it is not used"
+    try:
+        values = json.loads(path.read_text())
+        record = Record(**{**values, "config": Run.from_json(values["config"])})
+        complete = {(b, s) for b in record.config.betas for s in ("validation", "test")} <= {
+            (row["beta"], row["split"]) for row in record.curve
+        }
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise ValueError(f"record = {str(path)!r}: damaged ({error}); {mend}") from error
+    run = record.config
+    where = Path(run.task, run.method, f"{run.slug}.json")
+    if Path(*path.parts[-3:]) != where:
+        raise ValueError(f"record = {str(path)!r}: its config belongs to {str(where)!r}; {mend}")
+    if not complete:
+        raise ValueError(f"record = {str(path)!r}: its curve lacks a β or a split; {mend}")
+    return record
+
+
+def find(run: Run) -> Record | None:
+    """The record of a run, or None; a damaged one is reported and counts as none."""
+    path = path_of(run)
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except ValueError as error:
+        warnings.warn(DamagedRecord(str(error)), stacklevel=2)
+        return None
+
+
+def records() -> list[Record]:
+    """All records of the ledger that can be used; the others are reported."""
+    found = []
+    for path in sorted(root().glob("*/*/*.json")):
+        try:
+            found.append(read(path))
+        except ValueError as error:
+            warnings.warn(DamagedRecord(str(error)), stacklevel=2)
+    return found
+
+
+def environment(run: Run, device: torch.device) -> dict[str, Any]:
+    """The machine and the versions that a run's numbers and seconds belong to."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return {
+        "device": device.type,
+        "name": name,
+        "threads": torch.get_num_threads(),
+        "products": str(product_dtype(run, device)).removeprefix("torch."),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_name() -> str:
+    return torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
+
+
+@functools.cache  # asked at a process's first run: later edits are not what it runs
+def _commit() -> str | None:
+    """The commit that ran, marked `+` where `hvib` differs from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=PROJECT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(
+            git("status", "--porcelain", "--", "hvib")
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+TRAIN_EXAMPLES = 10_000
+"""how many training examples, unshifted, the curve's split `train` is evaluated on at most"""
+
+
+def execute(run: Run, *, device: str = "auto", progress: bool = False) -> Record:
+    """Train and evaluate a run; nothing is filed.
+
+    Raises:
+        ValueError: a setting does not fit the method, the data or the machine.
+        MissingData: the data set is not on disk.
+        Diverged: a loss is not finite.
+    """
+    where = torch_device(device)
+    data = load(run.task)
+    model = METHODS[run.method].build(run)
+    course = fit(model, data, run, device=device, progress=progress)
+    return Record(
+        config=run,
+        curve=curve(model, data, run),
+        seconds=round(course.seconds, 3),
+        steps=course.steps,
+        epochs=run.epochs,
+        parameters=sum(p.numel() for p in model.parameters()),
+        environment=environment(run, where),
+        data_md5=data.md5,
+        commit=_commit(),
+    )
+
+
+def curve(model: System | Stacked, data: Data, run: Run) -> list[dict[str, Any]]:
+    """The rows of a record: each β on each split."""
+    train = Split(data.train.x[:TRAIN_EXAMPLES], data.train.y[:TRAIN_EXAMPLES])
+    splits = {"train": train, "validation": data.validation, "test": data.test}
+    return [
+        {
+            "split": name,
+            **{k: v if k == "beta" else float(f"{v:.7g}") for k, v in row.items()},
+        }
+        for name, split in splits.items()
+        for row in evaluate(model, split, run.betas, draws=run.draws)
+    ]
+
+
+def obtain(
+    run: Run, *, fresh: bool = False, device: str = "auto", progress: bool = False, wait: float = -1
+) -> Record:
+    """The run's record: the one on file, else train now and file it.
+
+    Args:
+        fresh: train even where there is a record, and replace it.
+        wait: seconds to wait for another process that trains the same run; −1 for no limit.
+
+    Raises:
+        ValueError, MissingData, Diverged: as `execute`.
+        filelock.Timeout: another process has the run in hand longer than that.
+    """
+    method_of(run)
+    if not fresh and (known := find(run)):
+        return known
+    lock = path_of(run).with_suffix(".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock, timeout=wait):
+        if not fresh and (known := find(run)):
+            return known
+        record = execute(run, device=device, progress=progress)
+        write(record)
+    return record
+
+
+def sweep(
+    runs: Iterable[Run],
+    *,
+    fresh: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+    report: Callable[[str], None] = tqdm.write,
+) -> list[Record]:
+    """Obtain many runs, filing each as it ends: a killed sweep loses the one in flight at most.
+
+    Several processes may sweep the same runs; each takes those that no other has in hand.
+    A run that diverges is reported and its last good weights are saved beside where its
+    record would be; the others go on.
+
+    Raises:
+        ExceptionGroup: after all others are done, the runs that diverged.
+    """
+    pending = {path_of(run): run for run in runs}
+    done: dict[Path, Record] = {}
+    failures: list[Exception] = []
+    # Where all is on record there is nothing to wait for, and no bar in a notebook's output.
+    work = progress and (fresh or not all(path.exists() for path in pending))
+    bar = tqdm(total=len(pending), desc="runs", disable=not work)
+    # The second round waits for what other processes had in hand in the first.
+    for wait in (0.0, -1.0):
+        for path, run in list(pending.items()):
+            bar.set_postfix_str(f"{run.task} {run.method} {run.slug}")
+            try:
+                done[path] = obtain(run, fresh=fresh, device=device, wait=wait)
+            except Timeout:
+                continue
+            except Diverged as error:
+                kept = path.with_suffix(".diverged.safetensors")
+                save_file(error.state, kept)
+                failures.append(error)
+                report(f"{run.method} {run.slug}: {error}; they are saved in {str(kept)!r}")
+            del pending[path]
+            bar.update()
+    bar.close()
+    if failures:
+        raise ExceptionGroup("runs that diverged", failures)
+    return list(done.values())
+
+
+@dataclass(frozen=True)
+class Check:
+    """How a retrained run compares with its record, over all β and splits."""
+
+    record: Record
+    metric_gap: float
+    """largest absolute difference in the metric"""
+    objective_gap: float
+    """largest relative difference in the objective"""
+
+
+def verify(chosen: Sequence[Record], *, device: str = "auto", progress: bool = True) -> list[Check]:
+    """Retrain records and compare; nothing is filed.
+
+    On the machine and versions that made a record the gaps are rounding. Elsewhere the
+    order of sums differs, training amplifies it, and the gaps are those of another seed.
+    """
+    checks = []
+    for record in tqdm(chosen, desc="verify", disable=not progress):
+        again = execute(record.config, device=device)
+        pairs = list(zip(record.curve, again.curve, strict=True))
+        checks.append(
+            Check(
+                record,
+                max(abs(a["metric"] - b["metric"]) for a, b in pairs),
+                max(abs(a["objective"] - b["objective"]) / a["objective"] for a, b in pairs),
+            )
+        )
+    return checks

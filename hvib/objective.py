@@ -1,0 +1,69 @@
+"""The variational information bottleneck objective: equations (5) to (9), (15) to (17)."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from hvib.models import Output
+
+
+def gaussian_kl(
+    mean: Float[Tensor, "*batch n"], variance: Float[Tensor, "*batch n"]
+) -> Float[Tensor, "*batch"]:
+    """KL( N(mean, diag variance) ‖ N(0, I) ) in nats: the summand of the rate (9).
+
+    For the received feature, `variance` is that of Θ + σ²I, channel noise included.
+    """
+    return 0.5 * (mean.square() + variance - 1 - variance.log()).sum(-1)
+
+
+def distortion(
+    prediction: Float[Tensor, "*batch k"], target: Shaped[Tensor, "..."]
+) -> Float[Tensor, "*batch"]:
+    """d(y, ŷ) of (7) for each example.
+
+    Integer targets are classes: cross-entropy of the logits `prediction`, in nats. Real
+    targets, of `prediction`'s shape: squared error summed over the last axis.
+    """
+    if target.is_floating_point():
+        return (prediction - target).square().sum(-1)
+    log_q = F.log_softmax(prediction.float(), dim=-1)
+    return -log_q.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+
+
+class Terms(NamedTuple):
+    """The two sides of the trade-off, one value for each β."""
+
+    distortion: Float[Tensor, " M"]
+    """D of (7): nats, or squared units of the target"""
+    rate: Float[Tensor, " M"]
+    """R of (9) in nats"""
+
+    def objective(self, beta: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+        """C_VIB(β) = D + βR, equation (8)."""
+        return self.distortion + beta * self.rate
+
+
+def terms(output: Output, target: Shaped[Tensor, "M N *k"]) -> Terms:
+    """D and R of a mini-batch: the inner mean over its N examples in (17), for each β."""
+    return Terms(
+        distortion(output.prediction, target).mean(-1),
+        gaussian_kl(output.mean, output.received_variance).mean(-1),
+    )
+
+
+def draw_betas(
+    beta_min: float, beta_max: float, count: int, generator: torch.Generator
+) -> Float[Tensor, " M"]:
+    """M draws of β for one step of (17): uniform in log β over the range, stratified.
+
+    One draw falls in each of M equal parts of the range, so that every step sees small and
+    large β alike: the same expectation (15) as independent draws, with less variance.
+    """
+    strata = torch.arange(count, device=generator.device)
+    u = (strata + torch.rand(count, generator=generator, device=generator.device)) / count
+    low, high = torch.tensor([beta_min, beta_max], dtype=torch.float64).log().tolist()
+    return (low + (high - low) * u).exp()

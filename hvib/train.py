@@ -1,0 +1,329 @@
+"""Algorithm 1: one training loop for VIB, Hyper-VIB and the batched grid, and evaluation over β."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from hvib import objective
+from hvib.config import Run, require, require_known
+from hvib.data import Batcher, Data, Split, reals
+from hvib.hyper import at, hyperize
+from hvib.models import Output, Stacked, System, build
+
+
+class Diverged(FloatingPointError):
+    """A training loss is not finite.
+
+    Attributes:
+        beta: the β whose loss it was.
+        step: the step at which it was seen, counted from 0.
+        state: the model's last good state dictionary.
+    """
+
+    def __init__(self, beta: float, step: int, state: dict[str, Tensor], run: Run) -> None:
+        super().__init__(
+            f"the loss at beta = {beta:.3g} is not finite in step {step}: lower learning_rate "
+            f"(now {run.learning_rate:g}) or set precision='float32'; the last good weights "
+            "are in this error's `state`"
+        )
+        self.beta, self.step, self.state = beta, step, state
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method lays β out over a mini-batch."""
+
+    build: Callable[[Run], System | Stacked]
+    shares: Callable[[Run], int]
+    """into how many shares the mini-batch is split, each with its own β"""
+    fixed: bool
+    """β is the run's own, not drawn anew in each step"""
+    check: Callable[[Run], None] = lambda run: None
+
+
+def _one_beta(run: Run) -> None:
+    require(len(run.betas) == 1, "betas", run.betas, "method vib trains for one β; give one")
+
+
+def _several_shares(run: Run) -> None:
+    require(
+        run.batch_size % run.shares == 0,
+        "batch_size",
+        run.batch_size,
+        f"give a multiple of the M = {run.shares} shares of a mini-batch",
+    )
+
+
+METHODS: dict[str, Method] = {
+    "vib": Method(build, lambda run: 1, fixed=True, check=_one_beta),
+    "vib-batched": Method(
+        lambda run: Stacked([build(run) for _ in run.betas]), lambda run: 1, fixed=True
+    ),
+    "hyper-vib": Method(
+        lambda run: hyperize(build(run), run.seed),
+        lambda run: run.shares,
+        fixed=False,
+        check=_several_shares,
+    ),
+}
+"""The methods by name. `vib` trains one system for one β. `vib-batched` trains the systems of
+all β of a grid at once, as one stack. `hyper-vib` trains one gated system for a range of β."""
+
+
+def method_of(run: Run) -> Method:
+    """The method of a run, its settings checked.
+
+    Raises:
+        ValueError: the method is unknown, or the run's settings do not fit it.
+    """
+    require_known("method", run.method, METHODS)
+    method = METHODS[run.method]
+    method.check(run)
+    return method
+
+
+def torch_device(device: str = "auto") -> torch.device:
+    """`cpu`, `cuda`, or for `auto` CUDA where there is a card.
+
+    Raises:
+        ValueError: the name is unknown, or CUDA is asked for and absent.
+    """
+    require_known("device", device, ("auto", "cpu", "cuda"))
+    available = torch.cuda.is_available()
+    require(device != "cuda" or available, "device", device, "no CUDA here; use 'cpu' or 'auto'")
+    return torch.device("cuda" if available and device != "cpu" else "cpu")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies in bfloat16, rather than emulating it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def product_dtype(run: Run, device: torch.device) -> torch.dtype:
+    """The number format of matrix products; weights and the objective stay float32."""
+    if run.precision == "auto":
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
+    return torch.bfloat16 if run.precision == "bfloat16" else torch.float32
+
+
+def _autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def _system(model: System | Stacked) -> System:
+    return model.template if isinstance(model, Stacked) else model
+
+
+def parameter_groups(model: System | Stacked, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight matrices and filters decay; biases, norms and gates do not."""
+    parameters = list(model.parameters())
+    like = list(_system(model).parameters())
+    groups: dict[bool, list[Tensor]] = {True: [], False: []}
+    for parameter, one in zip(parameters, like, strict=True):
+        groups[one.dim() > 1].append(parameter)
+    return [
+        {"params": groups[True], "weight_decay": weight_decay},
+        {"params": groups[False], "weight_decay": 0.0},
+    ]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training took, and its course."""
+
+    seconds: float
+    steps: int
+    epoch_objectives: list[float]
+    """mean training objective of each epoch, over β and examples"""
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Count denormals as zero: collapsed features leave them, and the CPU is slow at them."""
+    before = torch.tensor(5e-324, dtype=torch.float64).mul(1).item() == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def steps(
+    model: System | Stacked, data: Data, run: Run, device: str = "auto"
+) -> Iterator[Float[Tensor, " M"]]:
+    """Algorithm 1, step by step: yields each step's objectives, one for each of its β.
+
+    Raises:
+        ValueError: a setting does not fit the method, the data or the machine.
+        Diverged: a loss is not finite.
+    """
+    method = method_of(run)
+    where = torch_device(device)
+    train = data.limited(run.limit).train.to(where)
+    require(
+        run.batch_size <= len(train),
+        "batch_size",
+        run.batch_size,
+        f"give at most the {len(train)} training examples",
+    )
+    model.to(where).train()
+    batches = Batcher(train, run.shift)
+    generator = torch.Generator(where).manual_seed(run.seed)
+    betas = torch.tensor(run.betas, device=where)
+    shares = method.shares(run)
+    per_epoch = steps_per_epoch(data, run)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, run.weight_decay), lr=run.learning_rate, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        run.learning_rate,
+        total_steps=max(run.epochs * per_epoch, 2),
+        pct_start=0.2,
+        cycle_momentum=False,
+    )
+    dtype = product_dtype(run, where)
+    state: dict[str, Tensor] = {}
+    with _denormals_flushed():
+        for step in range(run.epochs * per_epoch):
+            if step % per_epoch == 0:
+                order = torch.randperm(len(train), generator=generator, device=where)
+                shuffled = order[: per_epoch * run.batch_size].split(run.batch_size)
+            x, y = batches(shuffled[step % per_epoch], generator)
+            x, y = x.unflatten(0, (shares, -1)), y.unflatten(0, (shares, -1))
+            if not method.fixed:
+                betas = objective.draw_betas(run.betas[0], run.betas[-1], shares, generator)
+            noise = draw_noise(shares, x.shape[1], run.features, generator)
+            with _autocast(dtype, where), at(betas):
+                output = model(x, noise)
+            losses = objective.terms(output, y.expand(len(betas), *y.shape[1:])).objective(betas)
+            if not torch.isfinite(losses).all():
+                raise Diverged(betas[~torch.isfinite(losses)][0].item(), step, state, run)
+            if step % per_epoch == 0:  # weights whose loss was just seen to be finite
+                state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+            # One system per β: a sum of separate losses. One for all: the mean over β of (17).
+            loss = losses.sum() if method.fixed else losses.mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            yield losses.detach()
+
+
+def steps_per_epoch(data: Data, run: Run) -> int:
+    """Whole mini-batches in the training split; what is left over is left to chance."""
+    return len(data.limited(run.limit).train) // run.batch_size
+
+
+def fit(
+    model: System | Stacked,
+    data: Data,
+    run: Run,
+    *,
+    device: str = "auto",
+    progress: bool = False,
+) -> Fit:
+    """Train `model` in place on (17) by Algorithm 1.
+
+    `model` is what the run's method builds, or any `System` of yours: plain for `vib`,
+    gated by `hyperize` for `hyper-vib`. Each step takes `batch_size` examples, split into
+    as many shares as there are values of β in it.
+
+    Raises:
+        ValueError: a setting does not fit the method, the data or the machine.
+        Diverged: a loss is not finite.
+    """
+    per_epoch = steps_per_epoch(data, run)
+    total = run.epochs * per_epoch
+    start = time.perf_counter()
+    with tqdm(total=total, desc=run.slug, disable=not progress) as bar:
+        means = []
+        for losses in steps(model, data, run, device):
+            means.append(losses.mean())
+            bar.update()
+    course = torch.stack(means).view(run.epochs, per_epoch).mean(1).tolist()
+    return Fit(time.perf_counter() - start, total, course)
+
+
+def draw_noise(
+    shares: int, count: int, features: int, generator: torch.Generator
+) -> Float[Tensor, "2 M N n"]:
+    """Standard normals for one forward pass: the encoder's, then the channel's."""
+    size = (2, shares, count, features)
+    return torch.randn(size, generator=generator, device=generator.device)
+
+
+@torch.no_grad()
+@_denormals_flushed()
+def evaluate(
+    model: System | Stacked,
+    split: Split,
+    betas: Sequence[float],
+    *,
+    draws: int = 8,
+    seed: int = 0,
+    chunk: int = 500,
+) -> list[dict[str, float]]:
+    """One row for each β: the metric and the terms of (8), averaged over channel draws.
+
+    All β see the same noise, so that rows differ by β alone. Products are in float32.
+
+    Args:
+        draws: independent draws of encoder and channel noise.
+        seed: seed of the noise.
+        chunk: examples in one forward pass of each β.
+
+    Returns:
+        Rows of `beta`; `metric`, accuracy in [0, 1] for classes or mean squared error for
+        real targets; `distortion`; `rate_nats`; `objective`; `tx_power`, E‖z‖²/n.
+    """
+    where = next(model.parameters()).device
+    features = _system(model).features
+    model.eval()
+    count = len(betas)
+    at_betas = torch.tensor(betas, device=where)
+    generator = torch.Generator(where).manual_seed(seed)
+    sums = torch.zeros(4, count, dtype=torch.float64, device=where)
+    repeat = 1 if isinstance(model, Stacked) else count  # a stack shares its input
+    for begin in range(0, len(split), chunk):
+        part = Split(split.x[begin : begin + chunk], split.y[begin : begin + chunk]).to(where)
+        x = reals(part.x).expand(repeat, *part.x.shape)
+        y = part.y.expand(count, *part.y.shape)
+        for _ in range(draws):
+            noise = draw_noise(1, len(part), features, generator).expand(-1, repeat, -1, -1)
+            with at(at_betas):
+                output = model(x, noise)
+            sums += len(part) * _measures(output, y)
+    metric, distortion, rate, power = (sums / (draws * len(split))).tolist()
+    return [
+        {
+            "beta": beta,
+            "metric": metric[k],
+            "distortion": distortion[k],
+            "rate_nats": rate[k],
+            "objective": distortion[k] + beta * rate[k],
+            "tx_power": power[k],
+        }
+        for k, beta in enumerate(betas)
+    ]
+
+
+def _measures(output: Output, y: Tensor) -> Float[Tensor, "4 M"]:
+    """Means over the examples of a chunk: metric, distortion, rate, transmitted power."""
+    parts = objective.terms(output, y)
+    power = (output.mean.square() + output.variance).mean((-1, -2))
+    if y.is_floating_point():
+        metric = parts.distortion
+    else:
+        metric = (output.prediction.argmax(-1) == y).float().mean(-1)
+    return torch.stack([metric, parts.distortion, parts.rate, power]).double()

@@ -1,0 +1,61 @@
+"""Shared by all tests: a ledger of their own, real data where there is some, the built book."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hypothesis import settings
+
+from hvib.data import PROJECT, data_root
+
+# No test is timed, and a failure found once is found again.
+settings.register_profile("hvib", deadline=None, derandomize=True)
+settings.load_profile("hvib")
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty ledger in place of the project's."""
+    monkeypatch.setenv("HVIB_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+needs_mnist = pytest.mark.skipif(
+    not (data_root() / "MNIST" / "raw").is_dir(),
+    reason=f"no MNIST under {data_root()}: set HVIB_DATA to train on it here",
+)
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The book as HTML, built strictly from the committed outputs, none executed."""
+    out = tmp_path_factory.mktemp("book")
+    config = yaml.safe_load((PROJECT / "_config.yml").read_text())
+    config["execute"]["execute_notebooks"] = "off"
+    (out / "config.yml").write_text(yaml.safe_dump(config))
+    program = shutil.which("jupyter-book", path=str(Path(sys.executable).parent))
+    assert program, "jupyter-book is not installed beside this Python"
+    build = subprocess.run(
+        [
+            *(program, "build", str(PROJECT), "-W", "-n", "--keep-going", "--all"),
+            *("--config", str(out / "config.yml"), "--path-output", str(out)),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "default"},
+    )
+    assert build.returncode == 0, build.stdout[-4000:] + build.stderr[-4000:]
+    return out / "_build" / "html"

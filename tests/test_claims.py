@@ -1,0 +1,192 @@
+"""Curves, intervals, selection, regret and verdicts, on records whose outcome is known."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from hvib.claims import (
+    Verdict,
+    above,
+    at_selected,
+    beta_text,
+    collect,
+    curve_rows,
+    interval,
+    judge,
+    over_seeds,
+    regret,
+)
+from hvib.config import beta_grid, make_run
+from hvib.ledger import Record
+
+BETAS = beta_grid()
+
+
+def fake(
+    method: str,
+    seed: int,
+    metric: Callable[[float], float],
+    *,
+    objective: Callable[[float], float] = lambda beta: 0.1 + beta,
+    seconds: float = 10.0,
+    parameters: int = 1000,
+    betas: tuple[float, ...] = BETAS,
+    twice: bool = False,
+) -> Record:
+    run = make_run("mnist", method, seed=seed, betas=betas)
+    run = replace(run, epochs=run.epochs * (1 + twice))
+    curve = [
+        {
+            "split": split,
+            "beta": beta,
+            "metric": metric(beta),
+            "distortion": 0.1,
+            "rate_nats": 2.0,
+            "objective": objective(beta),
+            "tx_power": 1.0,
+        }
+        for split in ("train", "validation", "test")
+        for beta in betas
+    ]
+    return Record(run, curve, seconds, 100, run.epochs, parameters, {}, "0" * 32, None)
+
+
+def vib(beta: float) -> float:
+    return 0.98 - 0.02 * np.log10(beta / 1e-6) / 6 if beta < 0.5 else 0.1
+
+
+def experiment(
+    hyper: Callable[[float], float] = lambda beta: 0.985 - 0.005 * np.log10(beta / 1e-6) / 6,
+    **settings: object,
+) -> list[Verdict]:
+    records = [fake("vib", seed, vib, betas=(b,)) for seed in range(3) for b in BETAS]
+    records += [fake("hyper-vib", seed, hyper, **settings) for seed in range(3)]  # type: ignore[arg-type]
+    return judge(collect(records))
+
+
+def outcomes(verdicts: list[Verdict]) -> list[str]:
+    return [v.outcome for v in verdicts]
+
+
+def test_records_become_curves_by_label_and_seed() -> None:
+    records = [fake("vib", s, vib, betas=(b,)) for b in reversed(BETAS) for s in (1, 0)]
+    records += [fake("hyper-vib", 0, vib), fake("hyper-vib", 0, vib, twice=True)]
+    curves = collect(records)
+    assert list(curves) == ["VIB", "Hyper-VIB", "Hyper-VIB, 2× epochs"]
+    grid = curves["VIB"][0]
+    assert [c.seed for c in curves["VIB"]] == [0, 1]
+    assert grid.betas == pytest.approx(BETAS)
+    assert grid.column("metric", "test") == pytest.approx([vib(b) for b in BETAS])
+    assert grid.seconds == pytest.approx(130)
+    assert len(curve_rows(curves)) == 3 * 13 * 4
+
+
+def test_seeds_with_other_betas_are_refused() -> None:
+    records = [fake("vib", 0, vib, betas=(b,)) for b in BETAS]
+    with pytest.raises(ValueError, match="its seeds differ in β"):
+        collect([*records, fake("vib", 1, vib, betas=(1e-3,))])
+
+
+def test_a_batched_grid_s_parameters_are_those_of_one_system() -> None:
+    curves = collect([fake("vib-batched", 0, vib, parameters=13_000)])
+    assert curves["VIB, batched grid"][0].parameters == 1000
+
+
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=9).filter(lambda v: np.std(v) > 1e-6))
+def test_interval_is_student_s(values: list[float]) -> None:
+    found = interval(np.array(values))
+    low, high = stats.t.interval(
+        0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values)
+    )
+    assert found.mean == pytest.approx(np.mean(values))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert np.isnan(interval(np.array([[1.0, 2.0]])).low).all()
+
+
+def test_beta_is_selected_on_validation_and_reported_on_test() -> None:
+    record = fake("hyper-vib", 0, lambda beta: 0.9)
+    for row in record.curve:
+        if row["split"] == "validation" and row["beta"] in (1e-4, 1e-3):
+            row["metric"] = 0.95
+        if row["split"] == "test":
+            row["metric"] = 0.99 if row["beta"] == 1e-6 else 0.91
+    (curve,) = collect([record])["Hyper-VIB"]
+    assert curve.betas[curve.selected] == 1e-3  # the larger of a tie: fewer bits
+    assert at_selected([curve]).mean == pytest.approx(0.91)
+
+
+def test_regret_pairs_seeds() -> None:
+    ours = [fake("hyper-vib", s, vib, objective=lambda b, s=s: 2.0 + s) for s in (0, 1)]  # type: ignore[misc]
+    theirs = [fake("vib", s, vib, objective=lambda b, s=s: 1.0 + s, betas=(1e-3,)) for s in (0, 1)]  # type: ignore[misc]
+    ours = [replace(r, config=replace(r.config, betas=(1e-3,))) for r in ours]
+    ours = [
+        replace(r, curve=[row for row in r.curve if row["beta"] == pytest.approx(1e-3)])
+        for r in ours
+    ]
+    h, v = collect(ours)["Hyper-VIB"], collect(theirs)["VIB"]
+    assert regret(h, v, "test", relative=False).mean == pytest.approx([1.0])
+    assert regret(h, v, "test").mean == pytest.approx([(1 / 1 + 1 / 2) / 2])
+    with pytest.raises(ValueError, match="share no seed"):
+        regret(h[:1], v[1:], "test")
+
+
+def test_claims_hold_where_they_should() -> None:
+    assert set(outcomes(experiment())) == {"holds"}
+
+
+@pytest.mark.parametrize(
+    ("which", "settings", "expected"),
+    [
+        (0, {"seconds": 50.0}, "does not hold here"),
+        (1, {"parameters": 1011}, "does not hold here"),
+        (2, {"hyper": lambda b: 0.9}, "does not hold here"),
+        (2, {"hyper": lambda b: vib(b) - 0.01 * (b < 2e-6)}, "holds in part"),
+        (3, {"objective": lambda b: 1.05 * (0.1 + b)}, "does not hold here"),
+        (3, {"objective": lambda b: (1.05 if b > 0.5 else 1) * (0.1 + b)}, "holds in part"),
+        (4, {"hyper": lambda b: 0.9 if b < 1e-2 else 0.99}, "does not hold here"),
+        (5, {"hyper": lambda b: 0.9 if b < 1e-2 else 0.99}, "holds in part"),
+        (6, {"hyper": lambda b: 0.99 if b < 0.5 else 0.05}, "holds in part"),
+    ],
+)
+def test_claims_fail_where_they_should(
+    which: int, settings: dict[str, object], expected: str
+) -> None:
+    verdicts = experiment(**settings)  # type: ignore[arg-type]
+    assert verdicts[which].outcome == expected, verdicts[which]
+
+
+def test_time_claim_holds_in_part_where_only_the_short_run_is_fast() -> None:
+    records = [fake("vib", 0, vib, betas=(b,)) for b in BETAS]
+    records += [
+        fake("hyper-vib", 0, vib, seconds=20),
+        fake("hyper-vib", 0, vib, seconds=40, twice=True),
+    ]
+    assert judge(collect(records))[0].outcome == "holds in part"
+
+
+@pytest.mark.parametrize(
+    ("beta", "text"),
+    [(1.0, "1"), (0.0316228, "0.032"), (1e-6, "10⁻⁶"), (3.16228e-4, "3.2 × 10⁻⁴")],
+)
+def test_betas_read_as_prose(beta: float, text: str) -> None:
+    assert beta_text(beta) == text
+
+
+def test_relative_differences_read_as_prose() -> None:
+    assert above(0.139) == "14% above"
+    assert above(-0.23) == "23% below"
+
+
+def test_intervals_over_beta_have_its_length() -> None:
+    records = [fake("hyper-vib", s, lambda b, s=s: 0.9 + s / 100) for s in range(3)]  # type: ignore[misc]
+    values = over_seeds(collect(records)["Hyper-VIB"], "metric")
+    assert values.mean == pytest.approx([0.91] * 13)
+    assert (values.high > values.mean).all()

@@ -1,0 +1,92 @@
+"""The command line, as a person types it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hvib import ledger
+from hvib.__main__ import main
+from hvib.config import make_run, plan
+from hvib.data import load
+
+SMOKE = ["--task", "digits", "--profile", "smoke"]
+
+
+def test_run_trains_files_and_prints_the_curve(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["run", *SMOKE, "--method", "vib", "--beta", "1e-3", "--seed", "4", "--epochs", "1"])
+    run = make_run("digits", "vib", "smoke", seed=4, betas=(1e-3,), epochs=1)
+    assert ledger.find(run)
+    out = capsys.readouterr().out
+    assert str(ledger.path_of(run)) in out
+    assert re.search(r"\n +test +0\.001 ", out)
+
+
+def test_sweep_does_a_page_s_runs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["sweep", *SMOKE, "--methods", "vib", "--beta-min", "1e-2", "--snr-db", "5"])
+    assert sorted(r.config.betas[0] for r in ledger.records()) == pytest.approx(
+        [0.01, 0.0316228, 0.1, 0.316228, 1.0]
+    )
+    assert {r.config.snr_db for r in ledger.records()} == {5.0}
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+def test_verify_compares(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", *SMOKE, "--method", "vib", "--beta", "1e-3"])
+    main(["verify", "--task", "digits", "--method", "vib"])
+    assert "largest difference in the metric" in capsys.readouterr().out
+    (record,) = ledger.records()
+    curve = [{**row, "metric": 0.01} for row in record.curve]
+    ledger.write(ledger.Record(**{**vars(record), "curve": curve}))
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", "--task", "digits", "--method", "vib"])
+    assert stop.value.code == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "--task", "emnist"], "task = 'emnist': unknown"),
+        (["run", *SMOKE, "--method", "ib"], "method = 'ib': unknown"),
+        (["run", *SMOKE, "--method", "vib", "--beta", "-1"], "betas = -1.0: give a finite β > 0"),
+        (["run", *SMOKE, "--method", "vib"], "method vib trains for one β"),
+        (["run", *SMOKE, "--snr-db", "nan"], "snr_db = nan"),
+        (["sweep", "--profile", "fast"], "profile = 'fast'"),
+        (["sweep", *SMOKE, "--beta-min", "10"], "reversed"),
+        (["sweep", *SMOKE, "--methods", "ib"], "methods = 'ib': unknown"),
+        (["verify", "--task", "digits"], "no record of it"),
+    ],
+)
+def test_bad_input_is_named_and_ends_in_status_2(
+    words: list[str], says: str, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+    assert not list(results.rglob("*.json"))
+
+
+def test_missing_data_is_one_line_and_status_2(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HVIB_DATA", str(results / "none"))
+    load.cache_clear()
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "--task", "mnist", "--method", "vib", "--beta", "1e-3", "--profile", "smoke"])
+    assert stop.value.code == 2
+    assert "use the data set digits" in capsys.readouterr().err
+
+
+def test_help_shows_the_profile_s_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["run", *SMOKE, "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "--snr-db" in out
+    assert "(default: 128)" in out
+    assert plan("digits", "smoke")[0].batch_size == 128

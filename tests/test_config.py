@@ -1,0 +1,165 @@
+"""Runs as values: grids, profiles, plans, slugs, notebook parameters."""
+
+import itertools
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvib.config import Run, beta_grid, make_run, parameters, plan
+from hvib.train import method_of
+
+
+def test_default_grid_is_every_half_decade_from_1e_minus_6_to_1() -> None:
+    grid = beta_grid()
+    assert len(grid) == 13
+    assert grid[0] == 1e-6
+    assert grid[-1] == 1.0
+    for k, beta in enumerate(grid):
+        assert beta == pytest.approx(10 ** (-6 + k / 2), rel=1e-5)
+
+
+@given(st.floats(-9, 0), st.floats(0, 3))
+def test_grid_covers_any_range_with_its_ends(low: float, decades: float) -> None:
+    grid = beta_grid(10**low, 10 ** (low + decades))
+    assert grid[0] == pytest.approx(10**low, rel=1e-5)
+    assert grid[-1] == pytest.approx(10 ** (low + decades), rel=1e-5)
+    assert all(a < b for a, b in itertools.pairwise(grid))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((0.0, 1.0), "beta_min = 0.0"),
+        ((-1e-3, 1.0), "beta_min = -0.001"),
+        ((math.nan, 1.0), "beta_min = nan"),
+        ((1e-3, math.inf), "beta_max = inf"),
+        ((1.0, 1e-6), "reversed"),
+    ],
+)
+def test_bad_ranges_are_named(arguments: tuple[float, float], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        beta_grid(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"betas": (0.0,)}, "betas = 0.0: give a finite β > 0"),
+        ({"betas": (-1.0,)}, "betas = -1.0"),
+        ({"betas": (math.nan,)}, "betas = nan"),
+        ({"betas": (1.0, 1e-3)}, "ascending"),
+        ({"betas": ()}, "at least one"),
+        ({"snr_db": math.nan}, "snr_db = nan: give a finite number of dB"),
+        ({"epochs": 0}, "epochs = 0"),
+        ({"seed": -1}, "seed = -1"),
+        ({"learning_rate": 0.0}, "learning_rate = 0.0"),
+        ({"precision": "float8"}, "precision = 'float8': unknown; choose one of auto"),
+    ],
+)
+def test_bad_settings_are_named(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make_run("digits", "vib", **settings)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("emnist", "vib", "full"), "task = 'emnist': unknown; choose one of digits, mnist"),
+        (("mnist", "vib", "fast"), "profile = 'fast': unknown; choose one of full, quick, smoke"),
+    ],
+)
+def test_unknown_names_list_the_known(words: tuple[str, str, str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make_run(*words)
+
+
+def test_unknown_method_lists_the_known() -> None:
+    with pytest.raises(ValueError, match="method = 'ib': unknown; choose one of hyper-vib, vib"):
+        method_of(make_run("digits", "ib"))
+
+
+def test_profile_settings_can_be_overridden() -> None:
+    assert make_run("mnist", "vib", "full").epochs == 20
+    assert make_run("mnist", "vib", "full", epochs=7).epochs == 7
+    with pytest.raises(TypeError):
+        make_run("mnist", "vib", "full", speed=7)
+
+
+def test_slug_tells_runs_apart_and_ignores_fields_at_their_default() -> None:
+    run = make_run("mnist", "vib", betas=(1e-3,))
+    assert run.slug == "full-beta1.0e-03-epochs20-seed0-" + run.slug[-8:]
+    for change in ({"snr_db": 10.0}, {"batch_size": 256}, {"betas": (1.001e-3,)}, {"seed": 1}):
+        assert replace(run, **change).slug != run.slug
+    # The digest is over fields that differ from their default: a field added later, with a
+    # default that keeps the old behaviour, must leave the names of old records alone.
+    assert replace(run, snr_db=20.0).slug == run.slug
+    assert run.slug == "full-beta1.0e-03-epochs20-seed0-8f5637d8"
+
+
+def test_run_survives_json() -> None:
+    run = make_run("mnist", "hyper-vib", snr_db=7.5)
+    assert Run.from_json(run.to_json()) == run
+    older = run.to_json()
+    del older["precision"]
+    assert Run.from_json(older) == run
+
+
+def test_plan_holds_what_a_page_compares() -> None:
+    runs = plan("mnist", "full")
+    vib = [r for r in runs if r.method == "vib"]
+    hyper = [r for r in runs if r.method == "hyper-vib"]
+    assert len(vib) == 13 * 3
+    assert {r.epochs for r in vib} == {20}
+    assert sorted(r.epochs for r in hyper) == [20] * 3 + [40] * 3
+    assert [r.seed for r in runs if r.method == "vib-batched"] == [0]
+    assert len({r.slug for r in runs}) == len(runs)
+
+
+GOOD: dict[str, Any] = {
+    "dataset": "digits",
+    "profile": "smoke",
+    "seeds": [0, 1],
+    "snr_db": 10,
+    "beta_min": 1e-4,
+    "beta_max": 1.0,
+    "device": "cpu",
+    "fresh": True,
+}
+
+
+def test_parameters_of_a_notebook() -> None:
+    found = parameters({**GOOD, "In": [], "_i": "text", "parameters": parameters})
+    assert found.seeds == (0, 1)
+    assert {run.snr_db for run in found.runs} == {10}
+    assert {run.betas[0] for run in found.runs if run.method == "hyper-vib"} == {1e-4}
+    assert parameters({**GOOD, "seeds": "3, 4"}).seeds == (3, 4)
+    assert {run.seed for run in parameters({**GOOD, "seeds": []}).runs} == {0}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"snr": 10}, "snr = 10: unknown parameter; choose among dataset"),
+        ({"beta_min": "1e-4"}, "beta_min = '1e-4': give a number"),
+        ({"beta_min": 2.0}, "reversed"),
+        ({"beta_max": -1.0}, "beta_max = -1.0"),
+        ({"snr_db": math.nan}, "snr_db = nan"),
+        ({"seeds": "a"}, "seeds = "),
+        ({"dataset": "emnist"}, "task = 'emnist'"),
+        ({"profile": "fast"}, "profile = 'fast'"),
+        ({"device": "tpu"}, "device = 'tpu'"),
+        ({"fresh": 1}, "fresh = 1: give True or False"),
+    ],
+)
+def test_bad_notebook_parameters_are_named(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        parameters({**GOOD, **change})
+
+
+def test_missing_notebook_parameter_is_named() -> None:
+    with pytest.raises(ValueError, match="fresh = None: missing"):
+        parameters({k: v for k, v in GOOD.items() if k != "fresh"})

@@ -1,0 +1,83 @@
+"""Loaders: what they give and what they say when they cannot."""
+
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hvib import data
+from hvib.data import Split, load, reals
+
+
+def test_digits_are_embedded_and_split_without_overlap() -> None:
+    d = load("digits")
+    assert [len(s) for s in (d.train, d.validation, d.test)] == [1197, 300, 300]
+    assert d.train.x.shape[1:] == (1, 8, 8)
+    assert float(d.train.x.min()) == 0
+    assert float(d.train.x.max()) == 1
+    assert set(d.test.y.tolist()) == set(range(10))
+    images = {s.x[i].numpy().tobytes() for s in (d.validation, d.test) for i in range(len(s))}
+    assert not images & {d.train.x[i].numpy().tobytes() for i in range(len(d.train))}
+
+
+def test_digest_follows_the_values() -> None:
+    d = load("digits")
+    other = data.Data(d.train, d.test, d.validation)
+    assert d.md5 == data.digits().md5
+    assert d.md5 != other.md5
+
+
+def test_limit_takes_the_first_training_examples_only() -> None:
+    d = load("digits")
+    assert d.limited(0) is d
+    few = d.limited(10)
+    assert torch.equal(few.train.x, d.train.x[:10])
+    assert few.test is d.test
+
+
+def test_pixels_are_scaled_to_unit_range() -> None:
+    x = torch.tensor([0, 51, 255], dtype=torch.uint8)
+    torch.testing.assert_close(reals(x), torch.tensor([0.0, 0.2, 1.0]))
+    assert reals(torch.tensor([3.0])).item() == 3.0
+    assert len(Split(x, x)) == 3
+
+
+def test_missing_mnist_says_where_and_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVIB_DATA", str(tmp_path))
+    with pytest.raises(data.MissingData, match=r"HVIB_DATA = .*download=True.*digits"):
+        data.mnist()
+
+
+def test_damaged_mnist_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", 60), ("t10k", 10)):
+        images = np.zeros((count, 28, 28), np.uint8).tobytes()
+        header = struct.pack(">IIII", 2051, count, 28, 28)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + images)
+        labels = struct.pack(">II", 2049, count) + bytes(count)
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(labels)
+    monkeypatch.setenv("HVIB_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match="the MNIST files here are damaged"):
+        data.mnist()
+
+
+def test_a_torchvision_that_cannot_import_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(ImportError, match=r"the pair that requirements.txt pins"):
+        data.mnist()
+
+
+def test_unknown_task_lists_the_known() -> None:
+    with pytest.raises(ValueError, match="task = 'emnist': unknown; choose one of digits, mnist"):
+        load("emnist")
+
+
+def test_data_lie_where_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVIB_DATA", "somewhere")
+    assert data.data_root() == Path("somewhere")
+    monkeypatch.delenv("HVIB_DATA")
+    assert data.data_root() == data.PROJECT / "data"

@@ -1,0 +1,248 @@
+"""Gates: equations (12) to (14), any model, folding."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from hvib.hyper import Gate, Gated, at, fold, hyperize
+
+betas = st.floats(-8, 2).map(lambda e: 10**e)
+seeds = st.integers(0, 2**31)
+
+
+def shaken(model: nn.Module) -> nn.Module:
+    """The model with gates well away from their common start."""
+    with torch.no_grad():
+        for m in model.modules():
+            if isinstance(m, Gate):
+                m.u.normal_(0, 0.5)
+                m.v.normal_(0, 2)
+    return model
+
+
+@given(betas, st.integers(1, 9), st.integers(1, 9), seeds)
+def test_gated_linear_is_equation_12(beta: float, m_in: int, m_out: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    gated = shaken(Gated(nn.Linear(m_in, m_out), m_out, -1))
+    assert isinstance(gated, Gated)
+    gate, layer = gated.gate, gated.layer
+    assert isinstance(layer, nn.Linear)
+    s = torch.sigmoid(gate.u * math.log(beta) + gate.v)
+    h = torch.randn(5, m_in)
+    with at(beta):
+        found = gated(h)
+    expected = F.linear(h, s[:, None] * layer.weight, s * layer.bias)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@given(betas, st.integers(1, 4), st.integers(1, 5), st.sampled_from([1, 3]), seeds)
+@settings(max_examples=40)
+def test_gated_convolution_is_equation_14(
+    beta: float, c_in: int, c_out: int, kernel: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    gated = shaken(Gated(nn.Conv2d(c_in, c_out, kernel), c_out, 1))
+    assert isinstance(gated, Gated)
+    layer = gated.layer
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.bias is not None
+    s = torch.sigmoid(gated.gate.u * math.log(beta) + gated.gate.v)
+    h = torch.randn(2, c_in, 6, 5)
+    with at(beta):
+        found = gated(h)
+    expected = F.conv2d(h, s[:, None, None, None] * layer.weight, s * layer.bias)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def models() -> dict[str, nn.Module]:
+    """Models as a reader may bring them, for x of shape (N, 1, 8, 8)."""
+    shared = nn.Linear(12, 12)
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(1, 6, 3, padding=1, bias=False)
+            self.norm = nn.BatchNorm2d(6)
+            self.blocks = nn.ModuleDict(
+                {"a": nn.Conv2d(6, 6, 3, padding=1), "b": nn.Conv2d(6, 6, 1, bias=False)}
+            )
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = F.relu(self.norm(self.stem(x)))
+            h = h + self.blocks["b"](F.relu(self.blocks["a"](h)))
+            return self.head(h.mean((2, 3)))
+
+    return {
+        "mlp": nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 3)),
+        "shared layer": nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 12), shared, nn.Tanh(), shared, nn.Linear(12, 3)
+        ),
+        "batch norms": nn.Sequential(
+            nn.Conv2d(1, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Conv2d(4, 5, 3, bias=False),
+            nn.BatchNorm2d(5, affine=False),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(80, 9),
+            nn.BatchNorm1d(9),
+            nn.Dropout(0.3),
+            nn.Linear(9, 3, bias=False),
+        ),
+        "residual": Residual(),
+        "one layer": nn.Conv2d(1, 2, 3),
+    }
+
+
+@pytest.mark.parametrize("name", list(models()))
+@given(beta=betas, seed=seeds)
+@settings(max_examples=15)
+def test_folded_model_gives_the_gated_model_s_outputs(name: str, beta: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    hyper = shaken(hyperize(models()[name], seed % 1000))
+    hyper.train()
+    with at(beta):
+        hyper(torch.randn(32, 1, 8, 8))  # gives batch norms statistics of their own
+    hyper.eval()
+    x = torch.randn(4, 1, 8, 8)
+    with at(beta):
+        expected = hyper(x)
+    plain = fold(hyper, beta)
+    assert not any(isinstance(m, Gate | Gated) for m in plain.modules())
+    torch.testing.assert_close(plain(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(models()))
+def test_hyperize_leaves_the_original_alone_and_keeps_its_weights(name: str) -> None:
+    model = models()[name]
+    before = copy.deepcopy(model.state_dict())
+    hyper = hyperize(model)
+    assert not any(isinstance(m, Gated) for m in model.modules())
+    kept = {k.replace("layer.", ""): v for k, v in hyper.state_dict().items() if "gate." not in k}
+    assert kept.keys() == before.keys()
+    for key, value in before.items():
+        torch.testing.assert_close(kept[key], value)
+
+
+@pytest.mark.parametrize(
+    ("name", "gated_units"),
+    [("mlp", 23), ("shared layer", 27), ("batch norms", 21), ("residual", 21), ("one layer", 2)],
+)
+def test_gates_add_two_parameters_for_each_output_unit(name: str, gated_units: int) -> None:
+    def count(model: nn.Module) -> int:
+        return sum(p.numel() for p in model.parameters())
+
+    model = models()[name]
+    assert count(hyperize(model)) - count(model) == 2 * gated_units
+
+
+def test_gates_come_after_batch_norms_which_would_cancel_them() -> None:
+    hyper = hyperize(models()["batch norms"])
+    kinds = [type(m.layer).__name__ for m in hyper.modules() if isinstance(m, Gated)]
+    assert kinds == ["BatchNorm2d", "BatchNorm2d", "BatchNorm1d", "Linear"]
+
+
+def test_a_gate_before_a_batch_norm_is_cancelled_by_it() -> None:
+    norm = nn.BatchNorm1d(5, eps=1e-12).double()
+    before = nn.Sequential(shaken(Gated(nn.Linear(3, 5), 5, -1)).double(), norm)
+    after = hyperize(nn.Sequential(nn.Linear(3, 5).double(), norm))
+    x = torch.randn(50, 3, dtype=torch.float64)
+
+    def change(model: nn.Module) -> float:
+        found = []
+        for beta in (1e-6, 1.0):
+            with at(beta):
+                found.append(model(x).detach())
+        return float((found[0] - found[1]).abs().max())
+
+    assert change(before) < 1e-4
+    assert change(shaken(after)) > 0.1
+
+
+def test_m_betas_are_m_shares_of_the_batch() -> None:
+    hyper = shaken(hyperize(models()["residual"])).eval()
+    x = torch.randn(12, 1, 8, 8)
+    several = [1e-5, 1e-2, 1.0]
+    with at(several):
+        together = hyper(x)
+    for m, beta in enumerate(several):
+        with at(beta):
+            alone = hyper(x[4 * m : 4 * m + 4])
+        torch.testing.assert_close(together[4 * m : 4 * m + 4], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_gate_lies_between_0_and_1_and_is_monotone_in_beta() -> None:
+    gate = Gate(50)
+    with torch.no_grad():
+        gate.u.normal_()
+    s = gate(torch.linspace(-14, 0, 30))
+    assert s.shape == (30, 50)
+    assert ((s >= 0) & (s <= 1)).all()
+    slope = (s[1:] - s[:-1]) * gate.u.sign()
+    assert (slope >= 0).all()
+
+
+def test_gates_train_on_what_they_see() -> None:
+    hyper = hyperize(models()["mlp"])
+    with at([1e-4, 1e-1]):
+        hyper(torch.randn(6, 1, 8, 8)).square().sum().backward()
+    for m in hyper.modules():
+        if isinstance(m, Gate):
+            assert m.u.grad is not None
+            assert m.u.grad.abs().sum() > 0
+
+
+def test_attention_s_inner_projection_stays_plain() -> None:
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.head(self.attention(x, x, x)[0])
+
+    hyper = hyperize(Attends())
+    with at(1e-3):
+        assert hyper(torch.randn(4, 3, 8)).shape == (4, 3, 2)
+    assert sum(isinstance(m, Gated) for m in hyper.modules()) == 1
+
+
+def test_linear_layers_inside_a_sequence_model_gate_their_last_axis() -> None:
+    hyper = shaken(hyperize(nn.Sequential(nn.Linear(8, 5))))
+    x = torch.randn(4, 3, 8)
+    with at([1e-4, 1e-1]):
+        found = hyper(x)
+    torch.testing.assert_close(found[2:], fold(hyper, 1e-1)(x[2:]))
+
+
+def test_misuse_is_named() -> None:
+    hyper = hyperize(models()["mlp"])
+    with pytest.raises(RuntimeError, match=r"no β is set: call a gated model inside `with at"):
+        hyper(torch.randn(2, 1, 8, 8))
+    with (
+        pytest.raises(ValueError, match="batch size = 3: give a multiple of the 2 values"),
+        at([1e-3, 1e-2]),
+    ):
+        hyper(torch.randn(3, 1, 8, 8))
+    with pytest.raises(ValueError, match="gated already"):
+        hyperize(hyper)
+    with pytest.raises(ValueError, match="no Linear or Conv layer"):
+        hyperize(nn.ReLU())
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, math.inf, []])
+def test_beta_must_be_finite_and_positive(beta: Any) -> None:
+    with pytest.raises(ValueError, match="beta = "), at(beta):
+        pass
+    with pytest.raises(ValueError, match="beta = "):
+        fold(hyperize(models()["mlp"]), beta)

@@ -1,0 +1,124 @@
+"""The notebooks: committed executed, readable, and run whole with other parameters.
+
+`pytest --nbval` checks the committed outputs; here each notebook runs through papermill in
+profile `smoke`, training afresh.
+"""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+from conftest import needs_mnist
+
+from hvib import ledger
+from hvib.config import PROFILES, plan
+from hvib.data import PROJECT
+
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.stem for path in paths]
+
+
+def parameter_cells(path: Path) -> list[str]:
+    cells = nbformat.read(path, as_version=4).cells
+    return [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
+
+
+EXPERIMENTS = [path for path in NOTEBOOKS if parameter_cells(path)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
+def test_notebook_is_committed_executed_in_order(path: Path) -> None:
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert outputs
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
+def test_every_figure_has_alt_text_a_caption_and_its_data(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    drawn = [
+        c
+        for c in cells
+        if c.cell_type == "code" and any("image/png" in o.get("data", {}) for o in c.outputs)
+    ]
+    downloads = [c for c in cells if c.cell_type == "code" and "hvib-data" in str(c.outputs)]
+    of_data = [c for c in drawn if "diagram" not in c.metadata.get("tags", [])]
+    assert drawn
+    assert len(downloads) >= 1 if of_data else not downloads
+    for cell in drawn:
+        settings = cell.metadata["mystnb"]
+        assert len(settings["image"]["alt"]) > 80
+        assert len(settings["figure"]["caption"]) > 40
+        assert settings["figure"]["name"].startswith("fig-")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
+def test_no_function_in_a_notebook_is_over_ten_lines(path: Path) -> None:
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno
+                assert node.end_lineno - node.lineno < 10
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=names(EXPERIMENTS))
+def test_parameters_are_the_documented_ones(path: Path) -> None:
+    (source,) = parameter_cells(path)
+    named = [t.id for n in ast.parse(source).body for t in n.targets]  # type: ignore[attr-defined]
+    page = (PROJECT / "book" / "rerun.md").read_text()
+    assert all(f"`{name}`" in page for name in named)
+    assert all("#" in line for line in source.splitlines())
+
+
+def execute(path: Path, out: Path, **parameters: Any) -> nbformat.NotebookNode:
+    return papermill.execute_notebook(
+        path, out / path.name, parameters=parameters, progress_bar=False, cwd=str(out)
+    )
+
+
+SMOKE = {"profile": "smoke", "fresh": True, "seeds": "0,1", "beta_min": 1e-3, "snr_db": 10}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
+def test_notebook_runs_afresh_in_profile_smoke(path: Path, results: Path, tmp_path: Path) -> None:
+    task = path.stem.split("-", 1)[1]
+    if path not in EXPERIMENTS:
+        execute(path, tmp_path)
+        assert not list(results.rglob("*.json"))
+        return
+    if task not in PROFILES or not _has_data(task):
+        task = "digits"  # what a reader without the files does
+    execute(path, tmp_path, dataset=task, **SMOKE)
+    found = {record.config for record in ledger.records()}
+    betas = (1e-3, 3.16228e-3, 1e-2, 3.16228e-2, 0.1, 0.316228, 1.0)
+    assert found == set(plan(task, "smoke", seeds=(0, 1), betas=betas, snr_db=10))
+
+
+def _has_data(task: str) -> bool:
+    return task == "digits" or not needs_mnist.args[0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"snr": 10}, "snr = 10: unknown parameter; choose among dataset, profile"),
+        ({"beta_min": 3.0}, "beta_min = 3.0: the range is reversed"),
+        ({"profile": "fast"}, "profile = 'fast': unknown"),
+    ],
+)
+def test_a_wrong_parameter_stops_the_notebook_at_once(
+    wrong: dict[str, Any], says: str, results: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(papermill.PapermillExecutionError, match=says):
+        execute(EXPERIMENTS[0], tmp_path, **wrong)
+    assert not list(results.rglob("*.json"))
