@@ -194,8 +194,8 @@ def steps(
     )
     dtype = product_dtype(run, where)
     state: dict[str, Tensor] = {}
-    with _denormals_flushed():
-        for step in range(run.epochs * per_epoch):
+    for step in range(run.epochs * per_epoch):
+        with _denormals_flushed():  # not around the yield: others run between the steps
             if step % per_epoch == 0:
                 order = torch.randperm(len(train), generator=generator, device=where)
                 shuffled = order[: per_epoch * run.batch_size].split(run.batch_size)
@@ -217,7 +217,7 @@ def steps(
             loss.backward()
             optimizer.step()
             schedule.step()
-            yield losses.detach()
+        yield losses.detach()
 
 
 def steps_per_epoch(data: Data, run: Run) -> int:
