@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import tyro
 
@@ -86,14 +86,20 @@ class Run:
     """M of (17): the β drawn for one mini-batch, each for its own share of it"""
     learning_rate: float = 2e-3
     """peak of the one-cycle schedule"""
+    adam_memory: float = 0.999
+    """share of Adam's running second moment that each step keeps"""
     weight_decay: float = 0.0
     """decoupled, on weights only"""
     shift: int = 0
     """training images are moved by up to so many pixels each way, at random"""
+    flip: bool = False
+    """training images are mirrored left to right with probability ½"""
     limit: int = 0
     """train on the first so many examples only (0: on all)"""
     draws: int = 8
     """channel draws that an evaluation averages"""
+    network: str = ""
+    """the architecture by name; the task's own if empty"""
     precision: Precision = "auto"
     """bfloat16 products with float32 master weights where the hardware has them"""
 
@@ -115,6 +121,9 @@ class Run:
             "learning_rate",
             self.learning_rate,
             "give a finite rate > 0",
+        )
+        require(
+            0 <= self.adam_memory < 1, "adam_memory", self.adam_memory, "give a share in [0, 1)"
         )
         require_known("precision", self.precision, get_args(Precision))
 
@@ -145,12 +154,24 @@ class Run:
         return f"{self.profile}-beta{span}-epochs{self.epochs}-seed{self.seed}-{digest}"
 
 
+# A short memory of the second moment: rare large errors of a squared distortion set VIB back by
+# a factor of two otherwise.
+_RANGING = {"learning_rate": 4e-3, "adam_memory": 0.95}
+
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
         "smoke": {"epochs": 1, "limit": 2048, "batch_size": 256, "shift": 2, "draws": 1},
         "quick": {"epochs": 3, "shift": 2, "draws": 2},
         "full": {"epochs": 20, "shift": 2, "weight_decay": 0.01},
     },
+    **dict.fromkeys(
+        ("bluetooth", "wifi"),
+        {
+            "smoke": {"epochs": 1, "limit": 2048, "batch_size": 256, "draws": 1},
+            "quick": {**_RANGING, "epochs": 2, "draws": 2},
+            "full": {**_RANGING, "epochs": 10, "draws": 4},
+        },
+    ),
     "digits": {
         "smoke": {"epochs": 2, "batch_size": 128, "draws": 1},
         "quick": {"epochs": 100, "batch_size": 128, "draws": 4},
@@ -160,8 +181,30 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
 """Settings by task and profile: `smoke` proves that it runs, `quick` shows the shape of the
 result in minutes, `full` is the recorded experiment. A task of yours joins with its own entry."""
 
-METRICS = {"mnist": "accuracy", "digits": "accuracy"}
-"""What the metric of a task is: `accuracy`, or a mean squared error with its unit."""
+
+class Metric(NamedTuple):
+    """What a task is judged by."""
+
+    name: str
+    unit: str
+    scale: float
+    """from the records' number to one in `unit`"""
+    digits: int
+    """after the point, where it is told"""
+    higher_is_better: bool
+
+
+ACCURACY = Metric("accuracy", "%", 100, 2, higher_is_better=True)
+SQUARED_ERROR = Metric("MSE", "ns²", 1, 3, higher_is_better=False)
+
+METRICS = {
+    "mnist": ACCURACY,
+    "cifar10": ACCURACY,
+    "digits": ACCURACY,
+    "bluetooth": SQUARED_ERROR,
+    "wifi": SQUARED_ERROR,
+}
+"""The metric of each task."""
 
 
 def make_run(
@@ -199,6 +242,10 @@ SEEDS = {"smoke": (0,), "quick": (0,), "full": (0, 1, 2)}
 """The seeds of each profile."""
 
 
+HYPER = ("hyper-vib", "hyper-vib-log", "hyper-vib-free")
+"""The methods that one training run answers every β with: the paper's first."""
+
+
 def plan(
     task: str,
     profile: str = "full",
@@ -209,7 +256,7 @@ def plan(
 ) -> list[Run]:
     """All runs of a task's page.
 
-    For each seed: VIB at each β, and Hyper-VIB over the same range at one and at two times
+    For each seed: VIB at each β, and each of `HYPER` over the same range at one and at two times
     the epochs of a VIB run. For the first seed also the batched grid.
 
     Args:
@@ -228,9 +275,10 @@ def plan(
 
     runs = []
     for seed in seeds:
-        hyper = one("hyper-vib", seed, grid)
         runs += [one("vib", seed, (beta,)) for beta in grid]
-        runs += [hyper, replace(hyper, epochs=2 * hyper.epochs)]
+        for method in HYPER:
+            hyper = one(method, seed, grid)
+            runs += [hyper, replace(hyper, epochs=2 * hyper.epochs)]
     return runs + [one("vib-batched", seed, grid) for seed in seeds[:1]]
 
 

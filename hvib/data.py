@@ -1,4 +1,4 @@
-"""Data sets, each held as one tensor per split: MNIST, and the digits that scikit-learn embeds."""
+"""Data sets, each held as one tensor per split: MNIST, CIFAR-10, and scikit-learn's digits."""
 
 import functools
 import hashlib
@@ -65,14 +65,15 @@ def reals(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 class Batcher:
-    """Mini-batches of one split by index, images randomly shifted.
+    """Mini-batches of one split by index, images shifted and mirrored at random.
 
     Args:
         shift: pixels; each image is moved by up to so many, zeros shown at the border.
+        flip: mirror every other image, on average, left to right.
     """
 
-    def __init__(self, split: Split, shift: int = 0) -> None:
-        self.y, self.shift = split.y, shift
+    def __init__(self, split: Split, shift: int = 0, flip: bool = False) -> None:
+        self.y, self.shift, self.flip = split.y, shift, flip
         self.windows = split.x
         if shift:
             height, width = split.x.shape[-2:]
@@ -89,6 +90,9 @@ class Batcher:
             x = self.windows[index, :, by[0], by[1]]
         else:
             x = self.windows[index]
+        if self.flip:
+            mirrored = torch.rand(len(index), generator=generator, device=index.device) < 0.5
+            x = torch.where(mirrored.view(-1, *[1] * (x.dim() - 1)), x.flip(-1), x)
         return reals(x), self.y[index]
 
 
@@ -98,9 +102,6 @@ PROJECT = Path(__file__).resolve().parents[1]
 def data_root() -> Path:
     """The folder of the data sets, in torchvision's layout: `$HVIB_DATA`, else `data/`."""
     return Path(os.environ.get("HVIB_DATA") or PROJECT / "data").expanduser()
-
-
-_MNIST_MD5 = "aceb4fe98e60fd846d3e8dddd4d7d337"
 
 
 def _torchvision_datasets() -> Any:
@@ -114,6 +115,34 @@ def _torchvision_datasets() -> Any:
     return datasets
 
 
+def _images(kind: str, folder: str, held_out: int, md5: str, view: Callable[[Any], Tensor]) -> Data:
+    """A torchvision data set of images, its last `held_out` training images for validation."""
+    root = data_root()
+    try:
+        of_kind = getattr(_torchvision_datasets(), kind)
+        train, test = (of_kind(root, train=t) for t in (True, False))
+    except RuntimeError as error:
+        raise MissingData(
+            f"HVIB_DATA = {str(root)!r}: no intact {kind} here ({folder} …); "
+            "set HVIB_DATA to a folder that has it, get it with "
+            f"""`python -c "import torchvision as t; t.datasets.{kind}({str(root)!r}, """
+            """download=True)"`, or use the data set digits, which needs no file"""
+        ) from error
+    x, y = view(train.data), torch.as_tensor(train.targets)
+    cut = len(x) - held_out
+    data = Data(
+        Split(x[:cut], y[:cut]),
+        Split(x[cut:], y[cut:]),
+        Split(view(test.data), torch.as_tensor(test.targets)),
+    )
+    if data.md5 != md5:
+        raise ValueError(
+            f"HVIB_DATA = {str(root)!r}: the {kind} files here are damaged (MD5 of the pixels "
+            f"and labels {data.md5}, expected {md5}); get them anew"
+        )
+    return data
+
+
 def mnist() -> Data:
     """MNIST: 55,000 / 5,000 / 10,000 images of 1 × 28 × 28 pixels, 10 classes.
 
@@ -124,28 +153,30 @@ def mnist() -> Data:
         ImportError: torchvision does not import.
         ValueError: the files are not MNIST's.
     """
-    root = data_root()
-    try:
-        train, test = (_torchvision_datasets().MNIST(root, train=t) for t in (True, False))
-    except RuntimeError as error:
-        raise MissingData(
-            f"HVIB_DATA = {str(root)!r}: no MNIST here (MNIST/raw/train-images-idx3-ubyte …); "
-            "set HVIB_DATA to a folder that has it, get it with "
-            f"""`python -c "import torchvision as t; t.datasets.MNIST({str(root)!r}, """
-            """download=True)"`, or use the data set digits, which needs no file"""
-        ) from error
-    x, y = train.data.unsqueeze(1), train.targets
-    data = Data(
-        Split(x[:55_000], y[:55_000]),
-        Split(x[55_000:], y[55_000:]),
-        Split(test.data.unsqueeze(1), test.targets),
+    return _images(
+        "MNIST",
+        "MNIST/raw/train-images-idx3-ubyte",
+        5_000,
+        "aceb4fe98e60fd846d3e8dddd4d7d337",
+        lambda pixels: pixels.unsqueeze(1),
     )
-    if data.md5 != _MNIST_MD5:
-        raise ValueError(
-            f"HVIB_DATA = {str(root)!r}: the MNIST files here are damaged (MD5 of the pixels "
-            f"and labels {data.md5}, expected {_MNIST_MD5}); get them anew"
-        )
-    return data
+
+
+def cifar10() -> Data:
+    """CIFAR-10: 45,000 / 5,000 / 10,000 images of 3 × 32 × 32 pixels, 10 classes.
+
+    The validation split is the last 5,000 of the training images. Nothing is downloaded.
+
+    Raises:
+        MissingData, ImportError, ValueError: as `mnist`.
+    """
+    return _images(
+        "CIFAR10",
+        "cifar-10-batches-py/data_batch_1",
+        5_000,
+        "c92f709b220249864687d273bbb8c93c",
+        lambda pixels: torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
+    )
 
 
 def digits() -> Data:
@@ -163,7 +194,7 @@ def digits() -> Data:
     return Data(*(Split(x[cut], y[cut]) for cut in cuts))
 
 
-LOADERS: dict[str, Callable[[], Data]] = {"mnist": mnist, "digits": digits}
+LOADERS: dict[str, Callable[[], Data]] = {"mnist": mnist, "cifar10": cifar10, "digits": digits}
 """The data of each task; a task of yours joins by name."""
 
 

@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hvib.claims import Curve, Interval, Verdict, at_selected, over_seeds, regret
-from hvib.config import METRICS
 
 # Okabe and Ito's colours, which the common kinds of colour blindness keep apart.
 STYLES: dict[str, dict[str, Any]] = {
@@ -47,8 +46,12 @@ except (ImportError, AttributeError):
     pass  # no notebook
 
 
+def _style(label: str) -> dict[str, Any]:
+    return STYLES.get(label, {"color": "#555555", "marker": "."})
+
+
 def _draw(axes: Axes, label: str, betas: np.ndarray, values: Interval, scale: float = 1) -> None:
-    style = STYLES.get(label, {"color": "#555555", "marker": "."})
+    style = _style(label)
     axes.plot(betas, scale * values.mean, **style, markeredgecolor="white", markeredgewidth=0.6)
     axes.fill_between(
         betas, scale * values.low, scale * values.high, color=style["color"], alpha=0.18, lw=0
@@ -65,7 +68,7 @@ def _label_directly(axes: Axes, ends: Sequence[tuple[str, float]]) -> None:
         height = float(to_axes.transform((x, np.clip(y, low, high)))[1])
         height = max(height, placed[-1] + 0.075 if placed else 0.0)
         placed.append(height)
-        color = STYLES.get(label, {}).get("color", "#555555")
+        color = _style(label)["color"]
         axes.text(1.015, height, label, color=color, transform=axes.transAxes, va="center")
 
 
@@ -110,9 +113,8 @@ def over_beta(
 def metric_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     """The test metric over β, whole range beside the region of the best; β selected ringed."""
     figure, (whole, best) = plt.subplots(1, 2, figsize=(9.5, 4.0), width_ratios=(1, 1))
-    metric = METRICS[next(iter(curves.values()))[0].records[0].config.task]
-    is_accuracy = metric == "accuracy"
-    scale = 100 if is_accuracy else 1
+    metric = next(iter(curves.values()))[0].metric
+    is_accuracy, scale = metric.higher_is_better, metric.scale
     peaks, ends = [], []
     for axes in (whole, best):
         _beta_axis(axes, curves)
@@ -127,16 +129,17 @@ def metric_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
                     "o",
                     markersize=9,
                     fillstyle="none",
-                    color=STYLES.get(label, {}).get("color", "#555555"),
+                    color=_style(label)["color"],
                 )
         ends.append((label, scale * float(values.mean[-1])))
         peaks.append(scale * float(values.mean.max() if is_accuracy else values.mean.min()))
-    whole.set_ylabel("test accuracy (%)" if is_accuracy else f"test {metric}")
+    whole.set_ylabel(f"test {metric.name} ({metric.unit})")
     whole.set_title("whole range")
     best.set_title("near the best" + " (rings: β selected on validation)")
     if is_accuracy:
         best.set_ylim(min(peaks) - 1.5, max(peaks) + 0.3)
     else:
+        whole.set_yscale("log")
         best.set_ylim(0, 3 * max(peaks))
     _label_directly(best, [(label, best.get_ylim()[0]) for label, _ in ends])
     return figure
@@ -157,6 +160,43 @@ def regret_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
         axes.set_title(f"{split} objective")
     panels[0].set_ylabel("regret against VIB (%)")
     _label_directly(panels[1], ends)
+    return figure
+
+
+def error_cdfs(errors: Mapping[str, np.ndarray], unit: str = "m") -> Figure:
+    """Distribution of the absolute error of each estimator, the best median first.
+
+    Args:
+        errors: absolute errors by name; names that `STYLES` lacks are drawn in grey shades.
+        unit: of the errors.
+    """
+    figure, axes = plt.subplots()
+    axes.set_xscale("log")
+    for label in sorted(errors, key=lambda name: float(np.median(errors[name]))):
+        values = np.sort(errors[label])
+        level = (np.arange(len(values)) + 0.5) / len(values)
+        style = {k: v for k, v in _style(label).items() if k != "marker"}
+        axes.plot(values, level, label=f"{label}: {np.median(values):.2g} {unit}", **style)
+    axes.set_xlim(3e-3, 30)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel(f"absolute error ({unit})")
+    axes.set_ylabel("share of the test set")
+    axes.legend(title="median error", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def over_snr(
+    snr_db: Sequence[float], errors: Mapping[str, Sequence[float]], ylabel: str = "RMSE (m)"
+) -> Figure:
+    """An error of each estimator over the measurement's SNR, on a logarithmic axis."""
+    figure, axes = plt.subplots()
+    axes.set_yscale("log")
+    for label, values in errors.items():
+        axes.plot(snr_db, values, **_style(label), markeredgecolor="white", markeredgewidth=0.6)
+    axes.set_xlabel("measurement SNR (dB)")
+    axes.set_ylabel(ylabel)
+    axes.margins(x=0.02)
+    _label_directly(axes, [(label, values[-1]) for label, values in errors.items()])
     return figure
 
 
@@ -193,6 +233,7 @@ def with_interval(values: Interval, scale: float = 1, digits: int = 2) -> str:
 def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
     """Time and parameters for the whole curve over β, as the paper's Table I, and the best β."""
     reference = float(np.mean([curve.seconds for curve in curves["VIB"]]))
+    metric = curves["VIB"][0].metric
     return table(
         {
             "method": label,
@@ -201,7 +242,9 @@ def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
             "time for all β (s)": f"{np.mean([c.seconds for c in group]):,.0f}",
             "grid time / time": f"{reference / np.mean([c.seconds for c in group]):.1f}",
             "parameters of one system": f"{group[0].parameters:,}",
-            "test accuracy at the β selected (%)": with_interval(at_selected(group), 100),
+            f"test {metric.name} at the β selected ({metric.unit})": with_interval(
+                at_selected(group), metric.scale, metric.digits
+            ),
             "seeds": len(group),
         }
         for label, group in curves.items()

@@ -10,7 +10,8 @@
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
@@ -65,6 +66,44 @@ class Gate(nn.Module):
     def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
         return torch.sigmoid(torch.outer(log_beta.to(self.u), self.u) + self.v)
 
+    def modulation(self, log_beta: Float[Tensor, " M"]) -> tuple[Tensor, Tensor | None]:
+        """What the layer's output is multiplied by, and what is then added: nothing here."""
+        return self(log_beta), None
+
+
+class FreeGate(Gate):
+    """A gate without bounds: scale 1 + a(β) and shift b(β), both from a small network of log β.
+
+    A sigmoid scales by less than 1, moves one way in log β and never reaches 0. Here
+    (a, b) = A tanh(u t + v) + c with t log β standardised over its range and
+    `hidden` units: 2·(hidden + 1)·m + 2·hidden parameters. A and c start at 0, so
+    the gated model starts as the plain one.
+
+    Args:
+        size: m, the number of output units or filters of the gated layer.
+        betas: the ends of the range of β.
+        hidden: units of the small network.
+    """
+
+    def __init__(self, size: int, betas: tuple[float, float], hidden: int = 16) -> None:
+        nn.Module.__init__(self)
+        low, high = (math.log(beta) for beta in betas)
+        self.middle, self.radius = (low + high) / 2, max((high - low) / 2, 1.0)
+        self.u = nn.Parameter(torch.randn(hidden) * 2)
+        self.v = nn.Parameter(torch.randn(hidden))
+        self.out = nn.Linear(hidden, 2 * size)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
+        return self.modulation(log_beta)[0]
+
+    def modulation(self, log_beta: Float[Tensor, " M"]) -> tuple[Tensor, Tensor]:
+        t = (log_beta.to(self.u) - self.middle) / self.radius
+        features = torch.tanh(torch.outer(t, self.u) + self.v) / math.sqrt(len(self.u))
+        scale, shift = self.out(features).chunk(2, -1)
+        return 1 + scale, shift
+
 
 class Gated(nn.Module):
     """A layer whose output is scaled unit by unit: h = s(β) ⊙ (W h' + b), equation (13).
@@ -74,14 +113,14 @@ class Gated(nn.Module):
 
     Args:
         layer: a linear, convolutional or norm layer.
-        size: m, its number of output units or channels.
+        gate: of m = the layer's number of output units or channels.
         axis: where they are: −1 for linear layers, 1 for convolutions and batch norms.
     """
 
-    def __init__(self, layer: nn.Module, size: int, axis: int) -> None:
+    def __init__(self, layer: nn.Module, gate: Gate, axis: int) -> None:
         super().__init__()
         self.layer = layer
-        self.gate = Gate(size)
+        self.gate = gate
         self.axis = axis
 
     def forward(self, h: Tensor) -> Tensor:
@@ -99,12 +138,14 @@ class Gated(nn.Module):
         if len(h) % len(log_beta):  # a plain test: this runs for every layer of every step
             mend = f"give a multiple of the {len(log_beta)} values of β"
             require(False, "batch size", len(h), mend)
-        share = len(h) // len(log_beta)
-        s = self.gate(log_beta).to(h.dtype)  # (M, m)
-        s = s[:, None].expand(-1, share, -1).flatten(0, 1)  # (batch, m)
-        shape = [1] * h.dim()
-        shape[0], shape[self.axis] = s.shape
-        return h * s.view(shape)
+        shape = [len(log_beta)] + [1] * h.dim()
+        shape[self.axis + (self.axis > 0)] = -1
+        h = h.unflatten(0, (len(log_beta), -1))
+        s, shift = (  # (M, 1, m), m in its axis
+            part if part is None else part.to(h.dtype).view(shape)
+            for part in self.gate.modulation(log_beta)
+        )
+        return (h * s if shift is None else torch.addcmul(shift, h, s)).flatten(0, 1)
 
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -142,7 +183,7 @@ def _gated_layers(model: nn.Module) -> list[nn.Module]:
     return chosen
 
 
-def hyperize(model: Model, seed: int = 0) -> Model:
+def hyperize(model: Model, seed: int = 0, gate: Callable[[int], Gate] = Gate) -> Model:
     """A copy of any model with a gate on each linear and convolutional layer inside it.
 
     Where a batch norm follows the layer, the gate acts after the norm, which would cancel
@@ -150,7 +191,8 @@ def hyperize(model: Model, seed: int = 0) -> Model:
     without calling them.
 
     Args:
-        seed: seed of the gates' initial u and v.
+        seed: seed of the gates' initial parameters.
+        gate: makes a layer's gate from its number of outputs; the paper's by default.
 
     Raises:
         ValueError: the model has no layer to gate, or is gated already.
@@ -176,7 +218,7 @@ def hyperize(model: Model, seed: int = 0) -> Model:
         for key, layer in chosen.items():
             size, axis = _outputs(layer)  # type: ignore[misc]  # chosen: it has outputs
             like = next(layer.parameters(), torch.empty(0))
-            gated[key] = Gated(layer, size, axis).to(like.device)
+            gated[key] = Gated(layer, gate(size), axis).to(like.device)
     return _replace(model, gated)
 
 
@@ -191,15 +233,18 @@ def fold(model: Model, beta: float) -> Model:
     model = copy.deepcopy(model)
     with at(beta), torch.no_grad():
         folded = {
-            id(m): _scaled(m.layer, m.gate(_log_beta.get())[0])
+            id(m): _modulated(m.layer, *m.gate.modulation(_log_beta.get()))
             for m in model.modules()
             if isinstance(m, Gated)
         }
     return _replace(model, folded)
 
 
-def _scaled(layer: nn.Module, s: Float[Tensor, " m"]) -> nn.Module:
-    """The layer with output unit i scaled by s_i."""
+def _modulated(
+    layer: nn.Module, s: Float[Tensor, "1 m"], shift: Float[Tensor, "1 m"] | None
+) -> nn.Module:
+    """The layer with output unit i scaled by s_i, and moved by what the shift says."""
+    s = s[0]
     if isinstance(layer, _BATCH_NORMS) and not layer.affine:
         layer.affine = True
         layer.weight, layer.bias = nn.Parameter(torch.ones_like(s)), nn.Parameter(0 * s)
@@ -207,6 +252,8 @@ def _scaled(layer: nn.Module, s: Float[Tensor, " m"]) -> nn.Module:
     weight.mul_(s.view(-1, *[1] * (weight.dim() - 1)))  # type: ignore[operator]
     if bias is not None:
         bias.mul_(s)  # type: ignore[operator]
+    if shift is not None:
+        layer.bias = nn.Parameter(shift[0] if bias is None else bias + shift[0])  # type: ignore[operator]
     return layer
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from hvib.config import Run
@@ -38,7 +38,7 @@ class Record:
     curve: list[dict[str, Any]]
     """one row per β and split, as `hvib.train.evaluate` gives it, with `split`"""
     seconds: float
-    """training alone: no loading, no evaluation"""
+    """training alone: no loading, no evaluation; the processor's time where `threads` is 1"""
     steps: int
     epochs: int
     parameters: int
@@ -165,11 +165,15 @@ def execute(run: Run, *, device: str = "auto", progress: bool = False) -> Record
         MissingData: the data set is not on disk.
         Diverged: a loss is not finite.
     """
+    return _execute(run, device, progress)[0]
+
+
+def _execute(run: Run, device: str, progress: bool) -> tuple[Record, System | Stacked]:
     where = torch_device(device)
     data = load(run.task)
     model = METHODS[run.method].build(run)
     course = fit(model, data, run, device=device, progress=progress)
-    return Record(
+    record = Record(
         config=run,
         curve=curve(model, data, run),
         seconds=round(course.seconds, 3),
@@ -180,6 +184,7 @@ def execute(run: Run, *, device: str = "auto", progress: bool = False) -> Record
         data_md5=data.md5,
         commit=_commit(),
     )
+    return record, model
 
 
 def curve(model: System | Stacked, data: Data, run: Run) -> list[dict[str, Any]]:
@@ -196,30 +201,62 @@ def curve(model: System | Stacked, data: Data, run: Run) -> list[dict[str, Any]]
     ]
 
 
+def weights_of(run: Run) -> Path:
+    """Where the run's trained weights lie, for the few runs that a page needs them of."""
+    return path_of(run).with_suffix(".safetensors")
+
+
 def obtain(
-    run: Run, *, fresh: bool = False, device: str = "auto", progress: bool = False, wait: float = -1
+    run: Run,
+    *,
+    fresh: bool = False,
+    device: str = "auto",
+    progress: bool = False,
+    wait: float = -1,
+    keep: bool = False,
 ) -> Record:
     """The run's record: the one on file, else train now and file it.
 
     Args:
         fresh: train even where there is a record, and replace it.
         wait: seconds to wait for another process that trains the same run; −1 for no limit.
+        keep: have the trained weights on file too; a record without them is trained anew.
 
     Raises:
         ValueError, MissingData, Diverged: as `execute`.
         filelock.Timeout: another process has the run in hand longer than that.
     """
     method_of(run)
-    if not fresh and (known := find(run)):
+
+    def filed() -> Record | None:
+        return None if fresh or (keep and not weights_of(run).exists()) else find(run)
+
+    if known := filed():
         return known
     lock = path_of(run).with_suffix(".lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock, timeout=wait):
-        if not fresh and (known := find(run)):
+        if known := filed():
             return known
-        record = execute(run, device=device, progress=progress)
+        record, model = _execute(run, device, progress)
+        if keep:
+            save_file(model.state_dict(), weights_of(run))
+        else:  # those of an older run of the same config would not be this record's
+            weights_of(run).unlink(missing_ok=True)
         write(record)
     return record
+
+
+def trained(run: Run, *, fresh: bool = False, device: str = "auto") -> System | Stacked:
+    """The run's trained model: its weights on file, else train now and file them.
+
+    Raises:
+        ValueError, MissingData, Diverged: as `execute`.
+    """
+    obtain(run, fresh=fresh, device=device, keep=True)
+    model = METHODS[run.method].build(run)
+    model.load_state_dict(load_file(weights_of(run)))
+    return model
 
 
 def sweep(

@@ -125,21 +125,112 @@ def _mlp_system(x: int, hidden: Sequence[int], classes: int) -> Callable[[Run], 
     return build
 
 
+class Affine(nn.Module):
+    """centre + scale · h, not trained: a real target in its own unit from a number near 1."""
+
+    def __init__(self, centre: float, scale: float) -> None:
+        super().__init__()
+        self.centre, self.scale = centre, scale  # plain numbers: stacked systems have no buffers
+
+    def forward(self, h: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        return self.centre + self.scale * h
+
+
+# Mean and standard deviation of the line of sight's propagation time in ns, 1 to 30 m.
+_TIME = (51.7, 27.9)
+
+
+def _ranging_mlp(inputs: int) -> Callable[[Run], System]:
+    def build(run: Run) -> System:
+        device = mlp([inputs, 256, 256, 2 * run.features])
+        network = nn.Sequential(mlp([run.features, 256, 256, 1]), Affine(*_TIME))
+        return System(device, network, AWGN(run.snr_db), run.features)
+
+    return build
+
+
+def _ranging_convolutions(
+    convolution: type[nn.Conv1d] | type[nn.Conv2d], kernel: tuple[int, ...], last: int
+) -> Callable[[Run], System]:
+    """Filters along the tones (and across the antennas), halving the tones three times."""
+
+    def build(run: Run) -> System:
+        stride = (1,) * (len(kernel) - 1) + (2,)
+        padding = tuple(k // 2 for k in kernel)
+        layers: list[nn.Module] = []
+        for c_in, c_out in ((2, 32), (32, 64), (64, 64)):
+            layers += [
+                convolution(c_in, c_out, kernel, stride, padding),  # type: ignore[arg-type]
+                nn.ReLU(inplace=True),
+            ]
+        device = nn.Sequential(*layers, mlp([last, 256, 2 * run.features]))
+        network = nn.Sequential(mlp([run.features, 256, 256, 1]), Affine(*_TIME))
+        return System(device, network, AWGN(run.snr_db), run.features)
+
+    return build
+
+
+class Block(nn.Module):
+    """A residual pair of convolutions, a norm behind each: relu(h + f(h))."""
+
+    def __init__(self, channels: int, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            *_convolution(channels, channels, norm), *_convolution(channels, channels, norm)[:-1]
+        )
+
+    def forward(self, h: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        return (h + self.inner(h)).relu_()
+
+
+def _convolution(
+    c_in: int, c_out: int, norm: Callable[[int], nn.Module], kernel: int = 3, stride: int = 1
+) -> list[nn.Module]:
+    """Convolution, norm, ReLU."""
+    layer = nn.Conv2d(c_in, c_out, kernel, stride, (kernel - 1) // 2, bias=False)
+    return [layer, norm(c_out), nn.ReLU(inplace=True)]
+
+
+def _residual_system(
+    widths: Sequence[int] = (48, 96, 192), norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+) -> Callable[[Run], System]:
+    """Three stages of one residual block each, at 16, 8 and 4 pixels; ten classes."""
+
+    def build(run: Run) -> System:
+        layers: list[nn.Module] = [Affine(-1.9, 4.0)]  # pixels of [0, 1] to mean 0, variance 1
+        for c_in, c_out in itertools.pairwise((3, *widths)):
+            kernel = 4 if c_in == 3 else 3
+            layers += [*_convolution(c_in, c_out, norm, kernel, stride=2), Block(c_out, norm)]
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 2 * run.features)]
+        network = mlp([run.features, 128, 10])
+        device = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        return System(device, network, AWGN(run.snr_db), run.features)
+
+    return build
+
+
 BUILDERS: dict[str, Callable[[Run], System]] = {
     # 784–1024–256–2·64 | 64–256–1024–10: the sizes of the VL-VFE family.
     "mnist": _mlp_system(784, (1024, 256), 10),
     "digits": _mlp_system(64, (256, 128), 10),
+    "cifar10": _residual_system(),
+    "bluetooth": _ranging_mlp(2 * 80),
+    "bluetooth-convolutions": _ranging_convolutions(nn.Conv1d, (5,), 64 * 10),
+    "wifi": _ranging_mlp(2 * 3 * 30),
+    "wifi-convolutions": _ranging_convolutions(nn.Conv2d, (3, 3), 64 * 3 * 4),
 }
-"""The architecture of each task. Both methods use it; a task of yours joins by name."""
+"""The architectures, a task's own under its name. All methods use it; yours joins by name."""
 
 
 def build(run: Run) -> System:
-    """The plain system of a run's task, initialised from its seed.
+    """The plain system of a run, initialised from its seed.
 
     Raises:
-        ValueError: no builder has the task's name.
+        ValueError: no builder has the name of the run's network or task.
     """
-    require_known("task", run.task, BUILDERS)
+    field = "network" if run.network else "task"
+    name = run.network or run.task
+    require_known(field, name, BUILDERS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        return BUILDERS[run.task](run)
+        return BUILDERS[name](run)

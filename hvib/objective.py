@@ -67,3 +67,27 @@ def draw_betas(
     u = (strata + torch.rand(count, generator=generator, device=generator.device)) / count
     low, high = torch.tensor([beta_min, beta_max], dtype=torch.float64).log().tolist()
     return (low + (high - low) * u).exp()
+
+
+class Scale:
+    """A running estimate of C(β) in each of the M strata of `draw_betas`.
+
+    Weighting each share's loss by 1 / C(β)^p gives the gradient of E_β[log C(β)] for p = 1 and
+    that of (15) for p = 0. A mini-batch's own C is no substitute: its noise is in the
+    loss too, and the quotient is biased.
+
+    Args:
+        power: p.
+        memory: share of the estimate that each step keeps.
+    """
+
+    def __init__(self, power: float, memory: float = 0.98) -> None:
+        self.power, self.memory = power, memory
+        self.sum: Tensor | float = 0.0
+        self.weight = 0.0
+
+    def weights(self, losses: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+        """1 / C^p after this step's losses are taken in."""
+        self.sum = self.memory * self.sum + (1 - self.memory) * losses.detach()
+        self.weight = self.memory * self.weight + 1 - self.memory
+        return (self.sum / self.weight) ** -self.power

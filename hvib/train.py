@@ -4,17 +4,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from tqdm import tqdm
 
 from hvib import objective
 from hvib.config import Run, require, require_known
 from hvib.data import Batcher, Data, Split, reals
-from hvib.hyper import at, hyperize
+from hvib.hyper import FreeGate, Gate, at, hyperize
 from hvib.models import Output, Stacked, System, build
 
 
@@ -45,6 +46,8 @@ class Method:
     """into how many shares the mini-batch is split, each with its own β"""
     fixed: bool
     """β is the run's own, not drawn anew in each step"""
+    power: float = 0.0
+    """p: each β's loss is divided by a running estimate of its size to this power"""
     check: Callable[[Run], None] = lambda run: None
 
 
@@ -61,20 +64,37 @@ def _several_shares(run: Run) -> None:
     )
 
 
+def _hyper(gate: Callable[[Run], Callable[[int], Gate]], power: float) -> Method:
+    return Method(
+        lambda run: hyperize(build(run), run.seed, gate(run)),
+        lambda run: run.shares,
+        fixed=False,
+        power=power,
+        check=_several_shares,
+    )
+
+
+def _paper_s(run: Run) -> Callable[[int], Gate]:
+    return Gate
+
+
+def _free(run: Run) -> Callable[[int], Gate]:
+    return partial(FreeGate, betas=(run.betas[0], run.betas[-1]))
+
+
 METHODS: dict[str, Method] = {
     "vib": Method(build, lambda run: 1, fixed=True, check=_one_beta),
     "vib-batched": Method(
         lambda run: Stacked([build(run) for _ in run.betas]), lambda run: 1, fixed=True
     ),
-    "hyper-vib": Method(
-        lambda run: hyperize(build(run), run.seed),
-        lambda run: run.shares,
-        fixed=False,
-        check=_several_shares,
-    ),
+    "hyper-vib": _hyper(_paper_s, power=0.0),
+    "hyper-vib-log": _hyper(_paper_s, power=1.0),
+    "hyper-vib-free": _hyper(_free, power=1.0),
 }
 """The methods by name. `vib` trains one system for one β. `vib-batched` trains the systems of
-all β of a grid at once, as one stack. `hyper-vib` trains one gated system for a range of β."""
+all β of a grid at once, as one stack. `hyper-vib` trains one gated system for a range of β on the
+mean objective (15); `hyper-vib-log` on the mean logarithm of the objective, which has no scale;
+`hyper-vib-free` the same with gates that have no bounds."""
 
 
 def method_of(run: Run) -> Method:
@@ -142,6 +162,7 @@ class Fit:
     """What training took, and its course."""
 
     seconds: float
+    """wall-clock; where a single CPU thread trains, the processor's time"""
     steps: int
     epoch_objectives: list[float]
     """mean training objective of each epoch, over β and examples"""
@@ -177,13 +198,16 @@ def steps(
         f"give at most the {len(train)} training examples",
     )
     model.to(where).train()
-    batches = Batcher(train, run.shift)
+    batches = Batcher(train, run.shift, run.flip)
     generator = torch.Generator(where).manual_seed(run.seed)
     betas = torch.tensor(run.betas, device=where)
     shares = method.shares(run)
     per_epoch = steps_per_epoch(data, run)
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, run.weight_decay), lr=run.learning_rate, fused=True
+        parameter_groups(model, run.weight_decay),
+        lr=run.learning_rate,
+        betas=(0.9, run.adam_memory),
+        fused=True,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
@@ -193,6 +217,7 @@ def steps(
         cycle_momentum=False,
     )
     dtype = product_dtype(run, where)
+    scale = objective.Scale(method.power)
     state: dict[str, Tensor] = {}
     for step in range(run.epochs * per_epoch):
         with _denormals_flushed():  # not around the yield: others run between the steps
@@ -212,7 +237,7 @@ def steps(
             if step % per_epoch == 0:  # weights whose loss was just seen to be finite
                 state = {k: v.detach().clone() for k, v in model.state_dict().items()}
             # One system per β: a sum of separate losses. One for all: the mean over β of (17).
-            loss = losses.sum() if method.fixed else losses.mean()
+            loss = losses.sum() if method.fixed else (scale.weights(losses) * losses).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -245,14 +270,21 @@ def fit(
     """
     per_epoch = steps_per_epoch(data, run)
     total = run.epochs * per_epoch
-    start = time.perf_counter()
+    clock = _clock(torch_device(device))
+    start = clock()
     with tqdm(total=total, desc=run.slug, disable=not progress) as bar:
         means = []
         for losses in steps(model, data, run, device):
             means.append(losses.mean())
             bar.update()
     course = torch.stack(means).view(run.epochs, per_epoch).mean(1).tolist()
-    return Fit(time.perf_counter() - start, total, course)
+    return Fit(clock() - start, total, course)
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    """Wall-clock seconds; a single CPU thread's own, which another process does not add to."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.perf_counter
 
 
 def draw_noise(
@@ -287,23 +319,9 @@ def evaluate(
         Rows of `beta`; `metric`, accuracy in [0, 1] for classes or mean squared error for
         real targets; `distortion`; `rate_nats`; `objective`; `tx_power`, E‖z‖²/n.
     """
-    where = next(model.parameters()).device
-    features = _system(model).features
-    model.eval()
-    count = len(betas)
-    at_betas = torch.tensor(betas, device=where)
-    generator = torch.Generator(where).manual_seed(seed)
-    sums = torch.zeros(4, count, dtype=torch.float64, device=where)
-    repeat = 1 if isinstance(model, Stacked) else count  # a stack shares its input
-    for begin in range(0, len(split), chunk):
-        part = Split(split.x[begin : begin + chunk], split.y[begin : begin + chunk]).to(where)
-        x = reals(part.x).expand(repeat, *part.x.shape)
-        y = part.y.expand(count, *part.y.shape)
-        for _ in range(draws):
-            noise = draw_noise(1, len(part), features, generator).expand(-1, repeat, -1, -1)
-            with at(at_betas):
-                output = model(x, noise)
-            sums += len(part) * _measures(output, y)
+    sums = torch.zeros(4, len(betas), dtype=torch.float64)
+    for output, y in _passes(model, split, betas, draws, seed, chunk):
+        sums += y.shape[1] * _measures(output, y).cpu()
     metric, distortion, rate, power = (sums / (draws * len(split))).tolist()
     return [
         {
@@ -316,6 +334,42 @@ def evaluate(
         }
         for k, beta in enumerate(betas)
     ]
+
+
+@torch.no_grad()
+@_denormals_flushed()
+def predict(
+    model: System | Stacked, split: Split, betas: Sequence[float], *, seed: int = 0
+) -> Float[Tensor, "M N k"]:
+    """ŷ of each example at each β, over one channel draw: logits, or real targets."""
+    passes = _passes(model, split, betas, draws=1, seed=seed, chunk=500)
+    return torch.cat([output.prediction.cpu() for output, _ in passes], 1)
+
+
+def _passes(
+    model: System | Stacked,
+    split: Split,
+    betas: Sequence[float],
+    draws: int,
+    seed: int,
+    chunk: int,
+) -> Iterator[tuple[Output, Shaped[Tensor, "M N *k"]]]:
+    """Forward passes of a split, chunk by chunk, with the targets of each β."""
+    where = next(model.parameters()).device
+    features = _system(model).features
+    model.eval()
+    count = len(betas)
+    at_betas = torch.tensor(betas, device=where)
+    generator = torch.Generator(where).manual_seed(seed)
+    repeat = 1 if isinstance(model, Stacked) else count  # a stack shares its input
+    for begin in range(0, len(split), chunk):
+        part = Split(split.x[begin : begin + chunk], split.y[begin : begin + chunk]).to(where)
+        x = reals(part.x).expand(repeat, *part.x.shape)
+        for _ in range(draws):
+            noise = draw_noise(1, len(part), features, generator).expand(-1, repeat, -1, -1)
+            with at(at_betas):
+                output = model(x, noise)
+            yield output, part.y.expand(count, *part.y.shape)
 
 
 def _measures(output: Output, y: Tensor) -> Float[Tensor, "4 M"]:

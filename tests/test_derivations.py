@@ -149,7 +149,7 @@ def test_the_gate_is_a_ratio_of_powers_of_beta() -> None:
 def test_gated_layer_on_symbols_is_the_module_s() -> None:
     """Rows of W and b scaled, (12), with the numbers of a real gated layer put in."""
     torch.manual_seed(1)
-    gated = Gated(nn.Linear(3, 2), 2, -1)
+    gated = Gated(nn.Linear(3, 2), Gate(2), -1)
     layer = gated.layer
     assert isinstance(layer, nn.Linear)
     h, beta = torch.randn(1, 3), 1e-3

@@ -30,7 +30,7 @@ def shaken(model: nn.Module) -> nn.Module:
 @given(betas, st.integers(1, 9), st.integers(1, 9), seeds)
 def test_gated_linear_is_equation_12(beta: float, m_in: int, m_out: int, seed: int) -> None:
     torch.manual_seed(seed)
-    gated = shaken(Gated(nn.Linear(m_in, m_out), m_out, -1))
+    gated = shaken(Gated(nn.Linear(m_in, m_out), Gate(m_out), -1))
     assert isinstance(gated, Gated)
     gate, layer = gated.gate, gated.layer
     assert isinstance(layer, nn.Linear)
@@ -48,7 +48,7 @@ def test_gated_convolution_is_equation_14(
     beta: float, c_in: int, c_out: int, kernel: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    gated = shaken(Gated(nn.Conv2d(c_in, c_out, kernel), c_out, 1))
+    gated = shaken(Gated(nn.Conv2d(c_in, c_out, kernel), Gate(c_out), 1))
     assert isinstance(gated, Gated)
     layer = gated.layer
     assert isinstance(layer, nn.Conv2d)
@@ -153,7 +153,7 @@ def test_gates_come_after_batch_norms_which_would_cancel_them() -> None:
 
 def test_a_gate_before_a_batch_norm_is_cancelled_by_it() -> None:
     norm = nn.BatchNorm1d(5, eps=1e-12).double()
-    before = nn.Sequential(shaken(Gated(nn.Linear(3, 5), 5, -1)).double(), norm)
+    before = nn.Sequential(shaken(Gated(nn.Linear(3, 5), Gate(5), -1)).double(), norm)
     after = hyperize(nn.Sequential(nn.Linear(3, 5).double(), norm))
     x = torch.randn(50, 3, dtype=torch.float64)
 
