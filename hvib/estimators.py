@@ -186,11 +186,10 @@ def _music(
     order = np.clip(model_order(eigenvalues, snapshots), 1, size - 1)
     noise = vectors * (np.arange(size) < size - order[:, None])[:, None, :]
     projector = noise @ noise.conj().swapaxes(1, 2)
-    # aᴴ(τ) Π a(τ) is a trigonometric polynomial whose coefficients are the sums of Π's diagonals.
+    # aᴴ(τ) Π a(τ), but for a constant: its Fourier coefficients are the sums of Π's diagonals.
     sums = np.stack([np.trace(projector, d, 1, 2) for d in range(size)], 1)
-    sums[:, 0] /= 2
-    distance = 2 * np.fft.fft(sums, length, axis=1).real
-    delays, kept = _deepest(-distance, order)
+    score = -np.fft.fft(sums, length, axis=1).real
+    delays, kept = _deepest(score, order)
     return _first_strong(h, delays, kept, length, threshold_db)
 
 

@@ -57,8 +57,10 @@ class System(nn.Module):
             f"end the device in 2 * features = {2 * self.features} numbers, (μ, log θ²)",
         )
         mean, log_variance = moments.chunk(2, dim=-1)
-        variance = log_variance.exp()
-        z = mean + variance.sqrt() * noise[0]
+        # Not θ² first and then its root, whose gradient is NaN once θ² underflows to 0.
+        deviation = (log_variance / 2).exp()
+        variance = deviation.square()
+        z = mean + deviation * noise[0]
         received = self.channel(z, noise[1])
         prediction = self.network(received.flatten(0, 1)).float().unflatten(0, axes)
         return Output(prediction, mean, variance, variance + self.channel.variance)
