@@ -38,8 +38,8 @@ def _unwrapped(h: Responses) -> Float[np.ndarray, "N *A K"]:
 def one_way(product: Responses) -> Responses:
     """One direction's response from a two-way product: the root {cite}`helwa2023bridging`.
 
-    Its sign is tracked by unwrapping the phase of the product before halving it. That is right
-    but across a deep fade, where the product turns by over π from one tone to the next; over
+    Its sign is tracked by unwrapping the phase of the product before halving it. That is wrong
+    only across a deep fade, where the product turns by over π from one tone to the next; over
     all tones the sign stays unknown, which no delay depends on.
     """
     return np.sqrt(np.abs(product)) * np.exp(0.5j * _unwrapped(product))
@@ -155,7 +155,7 @@ def music(
 
     The noise subspace of the smoothed covariance, model order by `model_order`, gives as many
     delays; their gains follow by least squares, and the first delay counts whose gain is
-    within the threshold of the largest. Antennas are snapshots.
+    within the threshold of the largest. Antennas are snapshots: angles are not estimated.
 
     Args:
         subarray: length of a subarray as a share of the tones.

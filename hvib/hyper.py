@@ -141,11 +141,10 @@ class Gated(nn.Module):
         shape = [len(log_beta)] + [1] * h.dim()
         shape[self.axis + (self.axis > 0)] = -1
         h = h.unflatten(0, (len(log_beta), -1))
-        s, shift = (  # (M, 1, m), m in its axis
-            part if part is None else part.to(h.dtype).view(shape)
-            for part in self.gate.modulation(log_beta)
-        )
-        return (h * s if shift is None else torch.addcmul(shift, h, s)).flatten(0, 1)
+        s, shift = self.gate.modulation(log_beta)
+        s = s.to(h.dtype).view(shape)  # (M, 1, m), m in its axis
+        h = h * s if shift is None else torch.addcmul(shift.to(h.dtype).view(shape), h, s)
+        return h.flatten(0, 1)
 
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)

@@ -216,9 +216,9 @@ BUILDERS: dict[str, Callable[[Run], System]] = {
     "mnist": _mlp_system(784, (1024, 256), 10),
     "digits": _mlp_system(64, (256, 128), 10),
     "cifar10": _residual_system(),
-    "bluetooth": _ranging_mlp(2 * 80),
+    **dict.fromkeys(("bluetooth", "bluetooth-any-snr"), _ranging_mlp(2 * 80)),
     "bluetooth-convolutions": _ranging_convolutions(nn.Conv1d, (5,), 64 * 10),
-    "wifi": _ranging_mlp(2 * 3 * 30),
+    **dict.fromkeys(("wifi", "wifi-any-snr"), _ranging_mlp(2 * 3 * 30)),
     "wifi-convolutions": _ranging_convolutions(nn.Conv2d, (3, 3), 64 * 3 * 4),
 }
 """The architectures, a task's own under its name. All methods use it; yours joins by name."""

@@ -67,12 +67,7 @@ BLUETOOTH = Link(name="bluetooth", first_hz=2.402e9, spacing_hz=1e6, tones=80, t
 """Bluetooth Channel Sounding's tones, measured in both directions {cite}`tariq2024reduced`."""
 
 WIFI = Link(
-    name="wifi",
-    first_hz=5.63e9,
-    spacing_hz=1.25e6,
-    tones=30,
-    antennas=3,
-    antenna_spacing_m=0.026,
+    name="wifi", first_hz=5.63e9, spacing_hz=1.25e6, tones=30, antennas=3, antenna_spacing_m=0.026
 )
 """The subcarriers and antennas that SpotFi reads from an Intel 5300 {cite}`kotaru2015spotfi`.
 
@@ -198,8 +193,8 @@ def response(paths: Paths, link: Link) -> Complex[np.ndarray, "N *shape"]:
     """H_k = Σ_p a_p exp(−j2π f_k τ_p), one way, and antenna by antenna where there are several.
 
     From each tone to the next a path turns by exp(−j2π Δf τ_p): two exponentials for each path.
-    Sums run in one order whatever the processor, so the values are the same bit for bit. Single
-    precision is off by about 10⁻⁵ of the amplitude, 100 dB down.
+    Sums run in one order, in no matrix product, so threads do not change a bit. Single precision
+    is off by about 10⁻⁵ of the amplitude, 100 dB down.
     """
     seconds = paths.delay_ns.T * 1e-9  # (P, N)
     across = link.steering * np.arange(link.antennas)[:, None, None]
@@ -418,4 +413,6 @@ def dataset(link: Link, **scene: object) -> Callable[[], Data]:
     return load
 
 
-LOADERS.update(bluetooth=dataset(BLUETOOTH), wifi=dataset(WIFI))
+for _link in (BLUETOOTH, WIFI):
+    LOADERS[_link.name] = dataset(_link)
+    LOADERS[f"{_link.name}-any-snr"] = dataset(_link, snr_db=(0.0, 40.0))

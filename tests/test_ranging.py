@@ -2,7 +2,6 @@
 
 import math
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -320,18 +319,6 @@ def test_the_tasks_have_disjoint_splits(monkeypatch: pytest.MonkeyPatch) -> None
     assert data.md5 == LOADERS["wifi"]().md5
     noisy = dataset(WIFI, snr_db=0.0, multipath=Multipath(obstructed=0.5))()
     assert noisy.md5 != data.md5
-
-
-@LINKS
-def test_a_hundred_thousand_responses_a_second_on_two_cores(link: Link) -> None:
-    """In processor time, which other work on the machine does not lengthen."""
-
-    def seconds() -> float:
-        begin = time.process_time()
-        simulate(link, 10_000, 0)
-        return time.process_time() - begin
-
-    assert min(seconds() for _ in range(4)) / 10_000 < 2 / 100_000
 
 
 @pytest.mark.parametrize(
