@@ -157,23 +157,26 @@ TRAIN_EXAMPLES = 10_000
 """how many training examples, unshifted, the curve's split `train` is evaluated on at most"""
 
 
-def execute(run: Run, *, device: str = "auto", progress: bool = False) -> Record:
-    """Train and evaluate a run; nothing is filed.
+def execute(
+    run: Run, *, device: str = "auto", progress: bool = False, weights: Path | None = None
+) -> Record:
+    """Train and evaluate a run; no record is filed.
+
+    Args:
+        weights: file to save the trained weights in.
 
     Raises:
         ValueError: a setting does not fit the method, the data or the machine.
         MissingData: the data set is not on disk.
         Diverged: a loss is not finite.
     """
-    return _execute(run, device, progress)[0]
-
-
-def _execute(run: Run, device: str, progress: bool) -> tuple[Record, System | Stacked]:
     where = torch_device(device)
     data = load(run.task)
     model = METHODS[run.method].build(run)
     course = fit(model, data, run, device=device, progress=progress)
-    record = Record(
+    if weights:
+        save_file(model.state_dict(), weights)
+    return Record(
         config=run,
         curve=curve(model, data, run),
         seconds=round(course.seconds, 3),
@@ -184,7 +187,6 @@ def _execute(run: Run, device: str, progress: bool) -> tuple[Record, System | St
         data_md5=data.md5,
         commit=_commit(),
     )
-    return record, model
 
 
 def curve(model: System | Stacked, data: Data, run: Run) -> list[dict[str, Any]]:
@@ -238,11 +240,9 @@ def obtain(
     with FileLock(lock, timeout=wait):
         if known := filed():
             return known
-        record, model = _execute(run, device, progress)
-        if keep:
-            save_file(model.state_dict(), weights_of(run))
-        else:  # those of an older run of the same config would not be this record's
-            weights_of(run).unlink(missing_ok=True)
+        weights_of(run).unlink(missing_ok=True)  # an older run's would not be this record's
+        kept = {"weights": weights_of(run)} if keep else {}
+        record = execute(run, device=device, progress=progress, **kept)
         write(record)
     return record
 

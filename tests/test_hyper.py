@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hvib.hyper import Gate, Gated, at, fold, hyperize
+from hvib.hyper import FreeGate, Gate, Gated, at, fold, hyperize
 
 betas = st.floats(-8, 2).map(lambda e: 10**e)
 seeds = st.integers(0, 2**31)
@@ -21,7 +23,10 @@ def shaken(model: nn.Module) -> nn.Module:
     """The model with gates well away from their common start."""
     with torch.no_grad():
         for m in model.modules():
-            if isinstance(m, Gate):
+            if isinstance(m, FreeGate):
+                m.out.weight.normal_(0, 0.5)
+                m.out.bias.normal_(0, 0.5)
+            elif isinstance(m, Gate):
                 m.u.normal_(0, 0.5)
                 m.v.normal_(0, 2)
     return model
@@ -103,12 +108,21 @@ def models() -> dict[str, nn.Module]:
     }
 
 
+GATES: dict[str, Callable[[int], Gate]] = {
+    "sigmoid": Gate,
+    "free": partial(FreeGate, betas=(1e-6, 1.0)),
+}
+
+
+@pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("name", list(models()))
 @given(beta=betas, seed=seeds)
 @settings(max_examples=15)
-def test_folded_model_gives_the_gated_model_s_outputs(name: str, beta: float, seed: int) -> None:
+def test_folded_model_gives_the_gated_model_s_outputs(
+    name: str, gate: str, beta: float, seed: int
+) -> None:
     torch.manual_seed(seed)
-    hyper = shaken(hyperize(models()[name], seed % 1000))
+    hyper = shaken(hyperize(models()[name], seed % 1000, GATES[gate]))
     hyper.train()
     with at(beta):
         hyper(torch.randn(32, 1, 8, 8))  # gives batch norms statistics of their own
@@ -246,3 +260,30 @@ def test_beta_must_be_finite_and_positive(beta: Any) -> None:
         pass
     with pytest.raises(ValueError, match="beta = "):
         fold(hyperize(models()["mlp"]), beta)
+
+
+def test_free_gates_start_as_the_plain_model_and_depend_on_beta_once_moved() -> None:
+    plain = models()["mlp"]
+    hyper = hyperize(plain, 0, GATES["free"])
+    x = torch.randn(4, 1, 8, 8)
+    with at(1e-4):
+        torch.testing.assert_close(hyper(x), plain(x))
+    shaken(hyper)
+    with at([1e-6, 1.0]):
+        y = hyper(torch.cat([x, x]))
+    assert not torch.allclose(y[:4], y[4:], atol=1e-2)
+
+
+@given(betas, seeds)
+def test_free_gate_scales_and_shifts_without_bounds(beta: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    gate = FreeGate(3, (1e-5, 1e-1), hidden=4)
+    nn.init.normal_(gate.out.weight)
+    nn.init.normal_(gate.out.bias)
+    t = (math.log(beta) - math.log(1e-3)) / math.log(100)  # −1 to 1 over the range
+    features = torch.tanh(gate.u * t + gate.v) / 2
+    expected = gate.out.weight @ features + gate.out.bias
+    with at(beta):
+        scale, shift = gate.modulation(torch.tensor([beta]).log())
+    torch.testing.assert_close(scale[0], 1 + expected[:3], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(shift[0], expected[3:], rtol=1e-4, atol=1e-4)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from hvib import ledger
 from hvib.config import Run, make_run, plan
 from hvib.ledger import DamagedRecord, Record
-from hvib.train import Diverged
+from hvib.train import Diverged, evaluate
 
 RUN = make_run("digits", "vib", "smoke", betas=(1e-3,))
 
@@ -119,6 +119,23 @@ def test_two_sweeps_at_once_share_the_work(results: Path) -> None:
         assert len(out.splitlines()) == len(plan("digits", "smoke"))
     assert {r.config for r in ledger.records()} == set(plan("digits", "smoke"))
     assert not list(results.rglob("*.partial"))
+
+
+def test_weights_are_kept_where_a_page_asks_for_them(results: Path) -> None:
+    run = make_run("digits", "hyper-vib-free", "smoke", betas=(1e-3, 1e-2))
+    ledger.obtain(run)
+    assert not ledger.weights_of(run).exists()
+    model = ledger.trained(run)  # trains anew: the record alone has no weights
+    record = ledger.find(run)
+    assert record
+    found = evaluate(model, ledger.load("digits").test, run.betas, draws=run.draws)
+    for row, recorded in zip(found, record.rows("test"), strict=True):
+        assert row["objective"] == pytest.approx(recorded["objective"], rel=1e-5)
+    before = ledger.weights_of(run).stat().st_mtime_ns
+    ledger.trained(run)
+    assert ledger.weights_of(run).stat().st_mtime_ns == before
+    ledger.obtain(run, fresh=True)
+    assert not ledger.weights_of(run).exists()
 
 
 def test_a_run_in_another_s_hands_is_waited_for_after_all_others(

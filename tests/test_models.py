@@ -81,3 +81,16 @@ def test_systems_with_buffers_cannot_be_stacked() -> None:
     system = System(nn.BatchNorm1d(4), nn.Identity(), AWGN(20), 2)
     with pytest.raises(ValueError, match="stack systems without buffers"):
         Stacked([system, system])
+
+
+def test_a_variance_that_underflows_has_finite_gradients() -> None:
+    """At small β θ² tends to 0, and its root has no gradient there."""
+    device = torch.nn.Linear(1, 2)
+    with torch.no_grad():
+        device.weight.zero_()
+        device.bias.copy_(torch.tensor([0.3, -400.0]))  # log θ² = −400: θ² is 0 in float32
+    system = System(device, torch.nn.Linear(1, 1), AWGN(20.0), 1)
+    output = system(torch.ones(1, 4, 1), torch.ones(2, 1, 4, 1))
+    assert (output.variance == 0).all()
+    output.prediction.square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in system.parameters() if p.grad is not None)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
 
+from hvib import objective
 from hvib.models import Output
 from hvib.objective import Terms, distortion, draw_betas, gaussian_kl, terms
 
@@ -83,3 +84,29 @@ def test_draws_are_uniform_in_log_beta() -> None:
 def test_a_range_of_one_point_draws_that_point() -> None:
     betas = draw_betas(1e-3, 1e-3, 4, torch.Generator().manual_seed(0))
     torch.testing.assert_close(betas, torch.full((4,), 1e-3))
+
+
+def test_scale_follows_the_size_of_each_share_and_forgets() -> None:
+    scale = objective.Scale(1.0, memory=0.9)
+    losses = torch.tensor([100.0, 1.0])
+    torch.testing.assert_close(scale.weights(losses), 1 / losses)  # no bias towards the start
+    for _ in range(200):
+        weights = scale.weights(losses / 4)
+    torch.testing.assert_close(weights, 4 / losses)
+
+
+def test_power_of_the_scale_goes_from_the_mean_objective_to_its_logarithm() -> None:
+    losses = torch.tensor([9.0, 4.0])
+    for power, expected in ((0.0, [1.0, 1.0]), (0.5, [1 / 3, 1 / 2]), (1.0, [1 / 9, 1 / 4])):
+        found = objective.Scale(power).weights(losses)
+        torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_weighted_gradient_is_that_of_the_mean_logarithm() -> None:
+    w = torch.tensor([2.0, 3.0], requires_grad=True)
+    losses = torch.stack([w[0] ** 2 + w[1], w[0] * w[1] ** 3])
+    (expected,) = torch.autograd.grad(losses.log().mean(), w, retain_graph=True)
+    weights = objective.Scale(1.0).weights(losses)
+    assert not weights.requires_grad
+    (found,) = torch.autograd.grad((weights * losses).mean(), w)
+    torch.testing.assert_close(found, expected)
