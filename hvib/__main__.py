@@ -9,7 +9,7 @@ import tyro
 
 from hvib import ledger
 from hvib.bench import measure
-from hvib.config import Device, Run, beta_grid, make_run, plan, require_known
+from hvib.config import Device, Run, beta_grid, make_run, plan, require_known, studies
 from hvib.train import METHODS
 
 
@@ -67,13 +67,13 @@ def sweep(
         device: where to train.
         fresh: train even where there are records.
     """
-    runs = plan(
-        task,
-        profile,
-        seeds=seeds or None,
-        betas=beta_grid(beta_min, beta_max),
-        snr_db=snr_db,
-    )
+    page: dict[str, Any] = {
+        "seeds": seeds or None,
+        "betas": beta_grid(beta_min, beta_max),
+        "snr_db": snr_db,
+    }
+    runs = plan(task, profile, **page)
+    runs += [run for study in studies(task, profile, **page).values() for run in study]
     for method in methods:
         require_known("methods", method, METHODS)
     runs = [run for run in runs if not methods or run.method in methods]

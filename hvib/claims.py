@@ -17,7 +17,13 @@ from hvib.ledger import Record
 
 Array = Float[np.ndarray, "..."]
 
-NAMES = {"vib": "VIB", "hyper-vib": "Hyper-VIB", "vib-batched": "VIB, batched grid"}
+NAMES = {
+    "vib": "VIB",
+    "vib-batched": "VIB, batched grid",
+    "hyper-vib": "Hyper-VIB",
+    "hyper-vib-log": "Hyper-VIB, log",
+    "hyper-vib-free": "Hyper-VIB, free",
+}
 """The methods as the book calls them."""
 
 

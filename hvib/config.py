@@ -285,6 +285,47 @@ def plan(
     return runs + [one("vib-batched", seed, grid) for seed in seeds[:1]]
 
 
+def studies(
+    task: str,
+    profile: str = "full",
+    *,
+    seeds: Iterable[int] | None = None,
+    betas: Iterable[float] | None = None,
+    **settings: Any,
+) -> dict[str, list[Run]]:
+    """Runs of a task's page beside its plan, by what they study; none for most tasks.
+
+    `epochs`: VIB at one β of the plateau, with half to four times the epochs. `convolutions`:
+    the task's convolutional network, at whole decades and for the first seed. `any SNR`: one
+    run on measurements of 0 to 40 dB.
+
+    Raises:
+        ValueError, TypeError: as `plan`.
+    """
+    runs = plan(task, profile, seeds=seeds, betas=betas, **settings)
+    if task not in ("bluetooth", "wifi"):
+        return {}
+    vib = [run for run in runs if run.method == "vib"]
+    grid = sorted({run.betas for run in vib})
+    plateau = [run for run in vib if run.betas == grid[len(grid) // 3]]
+    first = [run for run in runs if run.seed == runs[0].seed and run.epochs == vib[0].epochs]
+    convolutions = [
+        replace(run, network=f"{task}-convolutions")
+        for run in first
+        if run.betas in grid[::2] or run.method == HYPER[-1]
+    ]
+    any_snr = [replace(run, task=f"{task}-any-snr") for run in first if run.method == HYPER[-1]]
+    return {
+        "epochs": [
+            replace(run, epochs=max(int(multiple * run.epochs), 1))
+            for multiple in (0.5, 1, 2, 4)
+            for run in plateau
+        ],
+        "convolutions": convolutions,
+        "any SNR": any_snr,
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
     """What a reader can vary in a notebook: its papermill parameters."""
@@ -303,13 +344,20 @@ class Parameters:
     @property
     def runs(self) -> list[Run]:
         """The runs of the page, as `plan` gives them."""
-        return plan(
-            self.dataset,
-            self.profile,
-            seeds=self.seeds or None,
-            betas=beta_grid(self.beta_min, self.beta_max),
-            snr_db=self.snr_db,
-        )
+        return plan(self.dataset, self.profile, **self._settings)
+
+    @property
+    def studies(self) -> dict[str, list[Run]]:
+        """The page's runs beside them, as `studies` gives them."""
+        return studies(self.dataset, self.profile, **self._settings)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "seeds": self.seeds or None,
+            "betas": beta_grid(self.beta_min, self.beta_max),
+            "snr_db": self.snr_db,
+        }
 
 
 def parameters(namespace: Mapping[str, Any]) -> Parameters:

@@ -236,6 +236,12 @@ ESTIMATORS: dict[str, Callable[[Responses, float], Delays]] = {
 """By name, each of one-way responses and the tones' spacing in hertz."""
 
 
+def classical(measured: Measurements) -> dict[str, Delays]:
+    """What each of `ESTIMATORS` says of measured responses, in ns."""
+    h, spacing = directed(measured), measured.link.spacing_hz
+    return {name: estimate(h, spacing) for name, estimate in ESTIMATORS.items()}
+
+
 def _noise_power(link: Link, snr_db: float) -> float:
     """Noise variance of a tone, as the bounds count it.
 

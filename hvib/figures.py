@@ -13,15 +13,30 @@ from IPython.display import HTML, Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hvib.claims import Curve, Interval, Verdict, at_selected, over_seeds, regret
+from hvib.claims import Curve, Interval, Verdict, at_selected, interval, over_seeds, regret
+from hvib.estimators import one_way
+from hvib.ranging import Measurements
 
-# Okabe and Ito's colours, which the common kinds of colour blindness keep apart.
+# Okabe and Ito's colours, which the common kinds of colour blindness keep apart, and a purple.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#AA4499")
+
 STYLES: dict[str, dict[str, Any]] = {
     "VIB": {"color": "#0072B2", "marker": "o"},
     "Hyper-VIB": {"color": "#D55E00", "marker": "s"},
     "Hyper-VIB, 2× epochs": {"color": "#AA4499", "marker": "D"},
-    "VIB, batched grid": {"color": "#009E73", "marker": "^"},
+    "VIB, batched grid": {"color": "#56B4E9", "marker": "^"},
+    "Hyper-VIB, log": {"color": "#E69F00", "marker": "v"},
+    "Hyper-VIB, free": {"color": "#009E73", "marker": "P"},
+    "train": {"color": "#56B4E9", "marker": "o"},
+    "test": {"color": "#0072B2", "marker": "o"},
+    "phase slope": {"color": "#999999", "marker": "v"},
+    "inverse FFT": {"color": "#CC79A7", "marker": "^"},
+    "MUSIC": {"color": "#E69F00", "marker": "s"},
+    "bound": {"color": "#000000", "marker": "", "ls": "--"},
+    "trained at 20 dB": {"color": "#009E73", "marker": "P"},
+    "trained at 0 to 40 dB": {"color": "#0072B2", "marker": "o"},
 }
+"""Colour and marker of each name that a figure draws."""
 
 plt.rcParams.update(
     {
@@ -167,16 +182,20 @@ def error_cdfs(errors: Mapping[str, np.ndarray], unit: str = "m") -> Figure:
     """Distribution of the absolute error of each estimator, the best median first.
 
     Args:
-        errors: absolute errors by name; names that `STYLES` lacks are drawn in grey shades.
+        errors: absolute errors by name; those that `STYLES` lacks are drawn in shades of green.
         unit: of the errors.
     """
     figure, axes = plt.subplots()
     axes.set_xscale("log")
+    others = [label for label in errors if label not in STYLES]
+    shades = dict(
+        zip(others, plt.get_cmap("Greens")(np.linspace(0.9, 0.45, len(others))), strict=True)
+    )
     for label in sorted(errors, key=lambda name: float(np.median(errors[name]))):
         values = np.sort(errors[label])
         level = (np.arange(len(values)) + 0.5) / len(values)
-        style = {k: v for k, v in _style(label).items() if k != "marker"}
-        axes.plot(values, level, label=f"{label}: {np.median(values):.2g} {unit}", **style)
+        color = shades.get(label, _style(label)["color"])
+        axes.plot(values, level, label=f"{label}: {np.median(values):.2g} {unit}", color=color)
     axes.set_xlim(3e-3, 30)
     axes.set_ylim(0, 1)
     axes.set_xlabel(f"absolute error ({unit})")
@@ -197,6 +216,60 @@ def over_snr(
     axes.set_ylabel(ylabel)
     axes.margins(x=0.02)
     _label_directly(axes, [(label, values[-1]) for label, values in errors.items()])
+    return figure
+
+
+def over_epochs(curves: Mapping[str, Sequence[Curve]]) -> Figure:
+    """The metric at one β over the epochs of a run, on training and on test data."""
+    figure, axes = plt.subplots()
+    groups = sorted(curves.values(), key=lambda group: group[0].records[0].epochs)
+    metric = groups[0][0].metric
+    epochs = np.array([group[0].records[0].epochs for group in groups])
+    ends = []
+    for split in ("test", "train"):
+        values = interval(
+            np.stack([[c.column("metric", split)[0] for c in group] for group in groups], 1)
+        )
+        _draw(axes, split, epochs, values, metric.scale)
+        ends.append((split, metric.scale * float(values.mean[-1])))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(epochs, [str(count) for count in epochs])
+    axes.set_xlabel("epochs")
+    axes.set_ylabel(f"{metric.name} ({metric.unit})")
+    axes.set_ylim(bottom=0)
+    _label_directly(axes, ends)
+    return figure
+
+
+def delay_profiles(scene: Measurements, index: int) -> Figure:
+    """Power over delay of one measured response, by the inverse FFT of its tones.
+
+    A two-way product is drawn beside its root, several antennas beside each other; lines
+    mark the line of sight, and for a product twice its delay.
+    """
+    figure, axes = plt.subplots()
+    link, delay = scene.link, float(scene.delay_ns[index])
+    measured = scene.response[index : index + 1]
+    if link.two_way:
+        parts = {"product, both ways": measured[0], "its root, one way": one_way(measured)[0]}
+        marks = {"τ": delay, "2τ": 2 * delay}
+    else:
+        parts = {f"antenna {k + 1}": part for k, part in enumerate(measured[0])}
+        marks = {"τ": delay}
+    length = 32 * link.tones
+    delays = np.arange(length) / (length * link.spacing_hz) * 1e9
+    kept = delays <= 250
+    for (label, part), color in zip(parts.items(), PALETTE, strict=False):
+        power = np.abs(np.fft.ifft(part, length)) ** 2
+        level = 10 * np.log10(power / power.max())
+        axes.plot(delays[kept], level[kept], label=label, color=color)
+    for label, at in marks.items():
+        axes.axvline(at, color="#555555", lw=1, ls="--")
+        axes.annotate(label, (at, 1), (3, 0), textcoords="offset points", color="#555555")
+    axes.set_ylim(-35, 4)
+    axes.set_xlabel("delay (ns)")
+    axes.set_ylabel("power (dB of its peak)")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -249,6 +322,39 @@ def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
         }
         for label, group in curves.items()
     )
+
+
+def quoted(curves: Mapping[str, Sequence[Curve]]) -> dict[str, str]:
+    """What a page's prose quotes of each method, as `<method>-<what>`.
+
+    `best`: the test metric at the β selected, with its interval; `seconds`: training time of
+    the whole curve; `runs`: the same in VIB runs; `speedup`: the grid's time over it; `bits` and
+    `power`: rate and transmitted power at the smallest β; `end`: the objective at the largest.
+    """
+    grid = float(np.mean([curve.seconds for curve in curves["VIB"]]))
+    facts = {"seeds": str(len(curves["VIB"]))}
+    for label, group in curves.items():
+        name = (
+            label.lower().replace("hyper-vib", "hyper").replace(", ", "-").replace("× epochs", "x")
+        )
+        seconds = float(np.mean([curve.seconds for curve in group]))
+        metric = group[0].metric
+        facts |= {
+            f"{name}-best": with_interval(at_selected(group), metric.scale, metric.digits),
+            f"{name}-seconds": f"{seconds:,.0f}",
+            f"{name}-runs": f"{seconds * len(group[0].betas) / grid:.1f}",
+            f"{name}-speedup": f"{grid / seconds:.1f}",
+            f"{name}-bits": f"{over_seeds(group, 'rate_nats').mean[0] / np.log(2):.0f}",
+            f"{name}-power": f"{over_seeds(group, 'tx_power').mean[0]:.2f}",
+            f"{name}-end": f"{over_seeds(group, 'objective').mean[-1]:.2f}",
+            f"{name}-parameters": f"{group[0].parameters:,}",
+        }
+    machine = curves["VIB"][0].records[0].environment
+    facts["machine"] = (
+        f"{machine['name']}, {machine['threads']} "
+        f"thread{'s' * (machine['threads'] > 1)}, {machine['products']} products"
+    )
+    return facts
 
 
 def verdict_table(verdicts: Iterable[Verdict]) -> Markdown:

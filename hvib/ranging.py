@@ -304,6 +304,11 @@ def simulate(
     return Measurements(link, np.concatenate(responses), whole.delay_ns[:, 0], whole)
 
 
+def error_m(measured: Measurements, delay_ns: Float[np.ndarray, "*M N"]) -> np.ndarray:
+    """Absolute errors of estimated delays, as distances in metres."""
+    return np.abs(delay_ns - measured.delay_ns) * SPEED_OF_LIGHT
+
+
 def examples(measured: Measurements) -> Split:
     """Responses as a network's input: (2, *shape), real and imaginary part, unit mean power.
 
@@ -398,21 +403,31 @@ def _read_csv(path: Path, link: Link) -> dict[str, Shaped[np.ndarray, "..."]]:
 TRAIN, HELD_OUT = 200_000, 10_000
 """responses to train on; for validation and for test each"""
 
+SEEDS = {"train": 0, "validation": 1, "test": 2}
+"""each split's own"""
+
 
 def dataset(link: Link, **scene: object) -> Callable[[], Data]:
-    """A loader of simulated data, the splits from seeds of their own: 0, 1 and 2.
+    """A loader of simulated data, the splits from seeds of their own.
 
     Args:
         scene: `multipath` and `snr_db` of `simulate`.
     """
 
     def load() -> Data:
-        sizes = (TRAIN, HELD_OUT, HELD_OUT)
-        return Data(*(examples(simulate(link, n, s, **scene)) for s, n in enumerate(sizes)))  # type: ignore[arg-type]
+        sizes = {"train": TRAIN, "validation": HELD_OUT, "test": HELD_OUT}
+        parts = {
+            name: examples(simulate(link, count, SEEDS[name], **scene))  # type: ignore[arg-type]
+            for name, count in sizes.items()
+        }
+        return Data(**parts)
 
     return load
 
 
-for _link in (BLUETOOTH, WIFI):
+LINKS = {link.name: link for link in (BLUETOOTH, WIFI)}
+"""The simulated links by name."""
+
+for _link in LINKS.values():
     LOADERS[_link.name] = dataset(_link)
     LOADERS[f"{_link.name}-any-snr"] = dataset(_link, snr_db=(0.0, 40.0))
