@@ -37,8 +37,9 @@ def fake(
     parameters: int = 1000,
     betas: tuple[float, ...] = BETAS,
     twice: bool = False,
+    task: str = "mnist",
 ) -> Record:
-    run = make_run("mnist", method, seed=seed, betas=betas)
+    run = make_run(task, method, seed=seed, betas=betas)
     run = replace(run, epochs=run.epochs * (1 + twice))
     curve = [
         {
@@ -161,6 +162,50 @@ def test_claims_fail_where_they_should(
 ) -> None:
     verdicts = experiment(**settings)  # type: ignore[arg-type]
     assert verdicts[which].outcome == expected, verdicts[which]
+
+
+def error(beta: float) -> float:
+    return 0.2 if beta < 1e-2 else 0.2 + 5 * beta
+
+
+def ranging(
+    hyper: Callable[[float], float] = lambda beta: 0.19 if beta < 1e-2 else 0.19 + beta,
+    method: str = "hyper-vib",
+) -> list[Verdict]:
+    records = [
+        fake("vib", seed, error, betas=(b,), task="wifi") for seed in range(3) for b in BETAS
+    ]
+    records += [fake(method, seed, hyper, task="wifi") for seed in range(3)]
+    curves = collect(records)
+    return judge(curves, next(label for label in curves if label != "VIB"))
+
+
+def test_claims_hold_of_a_squared_error_too() -> None:
+    assert set(outcomes(ranging())) == {"holds"}
+    assert "lowers the error" in ranging()[5].claim
+    assert ranging(method="hyper-vib-free")[2].claim.startswith("Hyper-VIB, free outperforms")
+
+
+@pytest.mark.parametrize(
+    ("which", "hyper", "expected"),
+    [
+        (2, lambda b: 2 * error(b), "does not hold here"),
+        (2, lambda b: error(b) * (1.06 if b < 2e-6 else 1.04), "holds in part"),
+        (4, lambda b: 0.1 if b > 0.5 else error(b), "does not hold here"),
+        (5, lambda b: 0.1 if b > 0.5 else 0.3, "holds in part"),
+        (6, lambda b: error(b) + 10 * (b > 0.5), "holds in part"),
+    ],
+)
+def test_claims_fail_of_a_squared_error_where_they_should(
+    which: int, hyper: Callable[[float], float], expected: str
+) -> None:
+    verdict = ranging(hyper)[which]
+    assert verdict.outcome == expected, verdict
+
+
+def test_the_smallest_error_is_selected() -> None:
+    (curve,) = collect([fake("hyper-vib", 0, error, task="bluetooth")])["Hyper-VIB"]
+    assert curve.betas[curve.selected] == pytest.approx(3.16228e-3)  # the largest on a tie
 
 
 def test_time_claim_holds_in_part_where_only_the_short_run_is_fast() -> None:

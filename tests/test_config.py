@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvib.config import Run, beta_grid, make_run, parameters, plan
+from hvib.config import HYPER, Run, beta_grid, make_run, parameters, plan, studies
 from hvib.train import method_of
 
 
@@ -115,8 +115,21 @@ def test_plan_holds_what_a_page_compares() -> None:
     assert len(vib) == 13 * 3
     assert {r.epochs for r in vib} == {20}
     assert sorted(r.epochs for r in hyper) == [20] * 3 + [40] * 3
+    assert {r.method for r in runs} == {"vib", "vib-batched", *HYPER}
     assert [r.seed for r in runs if r.method == "vib-batched"] == [0]
     assert len({r.slug for r in runs}) == len(runs)
+
+
+def test_studies_of_a_ranging_page() -> None:
+    found = studies("wifi", "full", seeds=(0, 1))
+    assert {(r.method, r.epochs, r.seed) for r in found["epochs"]} == {
+        ("vib", epochs, seed) for epochs in (5, 10, 20, 40) for seed in (0, 1)
+    }
+    assert {r.betas for r in found["epochs"]} == {(1e-4,)}
+    assert {r.network for r in found["convolutions"]} == {"wifi-convolutions"}
+    assert [r.method for r in found["convolutions"]] == ["vib"] * 7 + ["hyper-vib-free"]
+    assert [r.task for r in found["any SNR"]] == ["wifi-any-snr"]
+    assert studies("mnist") == {}
 
 
 GOOD: dict[str, Any] = {

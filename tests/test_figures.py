@@ -5,14 +5,16 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from test_claims import BETAS, fake, vib
+from test_claims import BETAS, error, fake, vib
 
 from hvib import figures
 from hvib.claims import Curve, collect, curve_rows, judge, over_seeds
+from hvib.ranging import BLUETOOTH, ONE_PATH, WIFI, simulate
 
 
 @pytest.fixture
@@ -79,3 +81,78 @@ def test_one_seed_is_drawn_without_an_interval() -> None:
     assert figures.metric_over_beta(one).axes
     assert "98.00 |" in (figures.cost_table(one).data or "")
     plt.close("all")
+
+
+def test_an_error_is_drawn_on_a_logarithmic_axis_with_its_unit() -> None:
+    curves = collect([fake("vib", 0, error, betas=(b,), task="wifi") for b in BETAS])
+    whole, best = figures.metric_over_beta(curves).axes
+    assert whole.get_yscale() == "log"
+    assert whole.get_ylabel() == "test MSE (ns²)"
+    assert best.get_ylim() == pytest.approx((0, 0.6))
+    assert "| test MSE at the β selected (ns²) |" in (figures.cost_table(curves).data or "")
+    plt.close("all")
+
+
+def test_epochs_are_drawn_in_order_on_both_splits() -> None:
+    curves = collect(
+        replace(r, config=replace(r.config, epochs=e), epochs=e)
+        for e in (20, 5, 10)
+        for r in [fake("vib", 0, lambda b, e=e: 1 / e, betas=(1e-4,), task="wifi")]  # type: ignore[misc]
+    )
+    (axes,) = figures.over_epochs(curves).axes
+    for line in axes.get_lines():
+        assert np.asarray(line.get_xdata()).tolist() == [5, 10, 20]
+        assert line.get_ydata() == pytest.approx([1 / 5, 1 / 10, 1 / 20])
+    assert {t.get_text() for t in axes.texts} == {"test", "train"}
+    plt.close("all")
+
+
+def test_error_distributions_are_listed_by_median() -> None:
+    errors = {"MUSIC": np.array([1.0, 3.0, 2.0]), "network, β = 1": np.array([0.1, 0.2, 4.0])}
+    (axes,) = figures.error_cdfs(errors).axes
+    legend = axes.get_legend()
+    assert legend
+    assert [t.get_text() for t in legend.get_texts()] == ["network, β = 1: 0.2 m", "MUSIC: 2 m"]
+    assert axes.get_lines()[1].get_xdata() == pytest.approx([1, 2, 3])
+    assert axes.get_lines()[1].get_ydata() == pytest.approx([1 / 6, 1 / 2, 5 / 6])
+    plt.close("all")
+
+
+def test_errors_over_snr_keep_their_names_and_values() -> None:
+    (axes,) = figures.over_snr([0, 20], {"MUSIC": [2.0, 0.2], "bound": [1.0, 0.1]}).axes
+    assert [np.asarray(line.get_ydata()).tolist() for line in axes.get_lines()] == [
+        [2.0, 0.2],
+        [1.0, 0.1],
+    ]
+    assert [t.get_text() for t in axes.texts] == ["bound", "MUSIC"]
+    plt.close("all")
+
+
+def test_delay_profile_of_one_path_peaks_at_its_delay_and_a_product_at_twice() -> None:
+    for link, peaks in ((BLUETOOTH, (2, 1)), (WIFI, (1, 1, 1))):
+        scene = simulate(link, 1, 3, multipath=ONE_PATH, snr_db=60.0)
+        (axes,) = figures.delay_profiles(scene, 0).axes
+        for line, times in zip(axes.get_lines(), peaks, strict=False):
+            x, y = (np.asarray(part) for part in line.get_data())
+            assert x[y.argmax()] == pytest.approx(times * scene.delay_ns[0], abs=1.0)
+        plt.close("all")
+
+
+def test_prose_quotes_each_method() -> None:
+    curves = collect(
+        [fake("vib", 0, error, betas=(b,), task="wifi") for b in BETAS]
+        + [
+            fake("hyper-vib-free", 0, error, task="wifi", seconds=26.0, twice=t)
+            for t in (False, True)
+        ]
+    )
+    for record in records:
+        record.environment.update(name="CPU", threads=1, products="bfloat16")
+    facts = figures.quoted(curves)
+    assert facts["seeds"] == "1"
+    assert facts["vib-best"] == "0.200"
+    assert facts["vib-seconds"] == "130"
+    assert facts["hyper-free-speedup"] == "5.0"
+    assert facts["hyper-free-runs"] == "2.6"
+    assert facts["hyper-free-2x-runs"] == "2.6"
+    assert facts["machine"] == "CPU, 1 thread, bfloat16 products"

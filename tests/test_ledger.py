@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from hvib import ledger
-from hvib.config import Run, make_run, plan
+from hvib.config import Run, make_run, plan, studies
+from hvib.estimators import known_shape_bound
 from hvib.ledger import DamagedRecord, Record
+from hvib.ranging import LINKS, SEEDS, simulate
 from hvib.train import Diverged, evaluate
 
 RUN = make_run("digits", "vib", "smoke", betas=(1e-3,))
@@ -188,13 +191,28 @@ def test_verify_retrains_and_finds_a_record_true_or_false(record: Record) -> Non
 
 def test_committed_records_cover_the_pages() -> None:
     """The book builds without data: every recorded page has its whole plan on file."""
-    for task in ("mnist",):
-        missing = [run.slug for run in plan(task, "full") if ledger.find(run) is None]
-        assert not missing
+    for task in ("mnist", "bluetooth", "wifi"):
+        runs = plan(task, "full")
+        runs += [run for study in studies(task, "full").values() for run in study]
+        missing = [run.slug for run in runs if ledger.find(run) is None]
+        assert not missing, task
+
+
+def test_no_network_on_record_beats_its_bound() -> None:
+    """The bound for one who is told all but the delay: a leak of the target would be below it."""
+    for link in LINKS.values():
+        scene = simulate(link, 2000, SEEDS["test"])
+        assert scene.paths
+        floor = float(np.mean(known_shape_bound(scene.paths, link, 20) ** 2))
+        found = [r for r in ledger.records() if r.config.task == link.name]
+        assert found
+        for record in found:
+            assert min(row["metric"] for row in record.rows("test")) > floor, record.config.slug
 
 
 def test_committed_records_are_sound() -> None:
     found = ledger.records()  # warnings are errors here
     assert found
-    assert len({record.data_md5 for record in found if record.config.task == "mnist"}) == 1
+    for task in {record.config.task for record in found}:
+        assert len({record.data_md5 for record in found if record.config.task == task}) == 1
     assert {record.config.profile for record in found} == {"full"}
