@@ -39,6 +39,12 @@ needs_mnist = pytest.mark.skipif(
 )
 
 
+needs_cifar10 = pytest.mark.skipif(
+    not (data_root() / "cifar-10-batches-py").is_dir(),
+    reason=f"no CIFAR-10 under {data_root()}: set HVIB_DATA to train on it here",
+)
+
+
 @pytest.fixture(scope="session")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The book as HTML, built strictly from the committed outputs, none executed."""

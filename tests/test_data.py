@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import needs_cifar10
 
 from hvib import data
 from hvib.data import Split, load, reals
@@ -45,10 +46,33 @@ def test_pixels_are_scaled_to_unit_range() -> None:
     assert len(Split(x, x)) == 3
 
 
-def test_missing_mnist_says_where_and_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("task", "kind"), [("mnist", "MNIST"), ("cifar10", "CIFAR10")])
+def test_missing_images_say_where_and_how(
+    task: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HVIB_DATA", str(tmp_path))
-    with pytest.raises(data.MissingData, match=r"HVIB_DATA = .*download=True.*digits"):
-        data.mnist()
+    says = rf"HVIB_DATA = .*no intact {kind} here.*datasets\.{kind}\(.*download=True.*digits"
+    with pytest.raises(data.MissingData, match=says):
+        data.LOADERS[task]()
+
+
+def test_damaged_cifar10_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in ("test_batch", "batches.meta", *(f"data_batch_{k}" for k in range(1, 6))):
+        (folder / name).write_bytes(b"not it")
+    monkeypatch.setenv("HVIB_DATA", str(tmp_path))
+    with pytest.raises(data.MissingData, match="no intact CIFAR10 here"):
+        data.cifar10()
+
+
+@needs_cifar10
+def test_cifar10_is_split_as_said() -> None:
+    d = load("cifar10")
+    assert [len(s) for s in (d.train, d.validation, d.test)] == [45_000, 5_000, 10_000]
+    assert d.train.x.shape[1:] == (3, 32, 32)
+    assert d.train.x.dtype == torch.uint8
+    assert set(d.test.y.tolist()) == set(range(10))
 
 
 def test_damaged_mnist_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +96,7 @@ def test_a_torchvision_that_cannot_import_is_explained(monkeypatch: pytest.Monke
 
 
 def test_unknown_task_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="task = 'emnist': unknown; choose one of digits, mnist"):
+    with pytest.raises(ValueError, match="task = 'emnist': unknown; choose one of bluetooth, "):
         load("emnist")
 
 

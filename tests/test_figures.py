@@ -139,15 +139,14 @@ def test_delay_profile_of_one_path_peaks_at_its_delay_and_a_product_at_twice() -
 
 
 def test_prose_quotes_each_method() -> None:
-    curves = collect(
-        [fake("vib", 0, error, betas=(b,), task="wifi") for b in BETAS]
-        + [
-            fake("hyper-vib-free", 0, error, task="wifi", seconds=26.0, twice=t)
-            for t in (False, True)
-        ]
-    )
+    records = [fake("vib", 0, error, betas=(b,), task="wifi") for b in BETAS]
+    records += [
+        fake("hyper-vib-free", 0, error, task="wifi", seconds=26.0, twice=twice)
+        for twice in (False, True)
+    ]
     for record in records:
         record.environment.update(name="CPU", threads=1, products="bfloat16")
+    curves = collect(records)
     facts = figures.quoted(curves)
     assert facts["seeds"] == "1"
     assert facts["vib-best"] == "0.200"
