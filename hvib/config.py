@@ -192,6 +192,11 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "quick": {"epochs": 3, "shift": 2, "draws": 2},
         "full": {"epochs": 20, "shift": 2, "weight_decay": 0.01},
     },
+    "cifar10": {
+        "smoke": {"epochs": 1, "limit": 1024, "batch_size": 256, "draws": 1},
+        "quick": {"epochs": 2, "shift": 4, "flip": True, "draws": 1},
+        "full": {"epochs": 16, "shift": 4, "flip": True, "weight_decay": 0.05, "draws": 4},
+    },
     **{
         task: {
             "smoke": {"epochs": 1, "limit": 2048, "batch_size": 256, "draws": 1},

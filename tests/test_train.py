@@ -9,7 +9,7 @@ from conftest import needs_mnist
 
 from hvib import config, train
 from hvib.config import Run, make_run
-from hvib.data import Batcher, Data, Split, load
+from hvib.data import Batcher, Data, Split, load, reals
 from hvib.hyper import at, hyperize
 from hvib.models import Stacked, System, build
 from hvib.objective import gaussian_kl
@@ -280,6 +280,15 @@ def test_batches_shift_images_by_whole_pixels_with_zeros_behind() -> None:
         assert len(moves) == 1
         seen.add(moves[0])
     assert len(seen) == 25
+
+
+def test_batches_mirror_half_of_the_images() -> None:
+    x = torch.arange(6, dtype=torch.uint8).view(1, 1, 2, 3)
+    batches = Batcher(Split(x, torch.zeros(1)), flip=True)
+    images = batches(torch.zeros(400, dtype=torch.int64), torch.Generator().manual_seed(0))[0]
+    mirrored = [torch.equal(image, reals(x[0]).flip(-1)) for image in images]
+    assert all(m or torch.equal(i, reals(x[0])) for m, i in zip(mirrored, images, strict=True))
+    assert 150 < sum(mirrored) < 250
 
 
 def _moved(image: torch.Tensor, i: int, j: int) -> torch.Tensor:
