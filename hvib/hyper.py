@@ -64,7 +64,7 @@ class Gate(nn.Module):
         self.v = nn.Parameter(torch.full((size,), 2.0))
 
     def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
-        return torch.sigmoid(torch.outer(log_beta.to(self.u), self.u) + self.v)
+        return torch.sigmoid(torch.addcmul(self.v, log_beta.to(self.u)[:, None], self.u))
 
     def modulation(self, log_beta: Float[Tensor, " M"]) -> tuple[Tensor, Tensor | None]:
         """What the layer's output is multiplied by, and what is then added: nothing here."""
