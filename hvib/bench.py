@@ -3,18 +3,23 @@
 Absolute times drift with the machine's load and clock; the ratio of neighbours does not.
 """
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
+from hvib import objective
 from hvib.config import Run, make_run
-from hvib.data import Data, Split
+from hvib.data import Batcher, Data, Split
 from hvib.models import build
-from hvib.train import METHODS, product_dtype, steps, torch_device
+from hvib.ranging import LINKS, simulate
+from hvib.train import METHODS, draw_noise, product_dtype, steps, torch_device
 
 
 class Ratio(NamedTuple):
@@ -26,10 +31,10 @@ class Ratio(NamedTuple):
     high: float
 
 
-def images(count: int) -> Data:
-    """Random pixels and labels in MNIST's shape: speed does not depend on what they show."""
+def images(count: int, shape: tuple[int, ...] = (1, 28, 28)) -> Data:
+    """Random pixels and labels: speed does not depend on what they show."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randint(256, (count, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    x = torch.randint(256, (count, *shape), generator=generator, dtype=torch.uint8)
     y = torch.randint(10, (count,), generator=generator)
     return Data(*[Split(x, y)] * 3)
 
@@ -77,13 +82,68 @@ def _ratio(what: str, over: Sequence[float], under: Sequence[float], scale: floa
     return Ratio(what, median, low, high)
 
 
+class _Pictures(Dataset[tuple[Tensor, int]]):
+    """A split as most code holds it: PIL images, each transformed when it is asked for."""
+
+    def __init__(self, split: Split, shift: int) -> None:
+        from torchvision.transforms import v2
+
+        size = split.x.shape[-2:]
+        self.images = [v2.functional.to_pil_image(image) for image in split.x]
+        self.labels = split.y.tolist()
+        self.transform = v2.Compose(
+            [
+                v2.RandomCrop(size, padding=shift),
+                v2.RandomHorizontalFlip(),
+                v2.PILToTensor(),
+                v2.ToDtype(torch.float32, scale=True),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(self.images[index]), self.labels[index]
+
+
+def usual_step(run: Run, data: Data) -> Callable[[], object]:
+    """The same training step written the usual way: DataLoader, PIL transforms, float32."""
+    model = build(run).train()
+    optimizer = torch.optim.AdamW(model.parameters(), run.learning_rate)
+    pictures = _Pictures(data.train, run.shift)
+    loader = DataLoader(pictures, run.batch_size, shuffle=True, drop_last=True)
+    batches = itertools.cycle(loader)
+    generator = torch.Generator().manual_seed(0)
+    betas = torch.tensor(run.betas)
+
+    def one() -> None:
+        x, y = next(batches)
+        noise = draw_noise(1, len(x), run.features, generator)
+        loss = objective.terms(model(x[None], noise), y[None]).objective(betas).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return one
+
+
 def measure(rounds: int = 200, warm: int = 10) -> list[Ratio]:
-    """All ratios, on the MNIST network.
+    """All ratios.
 
     Args:
-        rounds: of a plain step, a gated step and a product; a tenth as many of the batched grid.
+        rounds: of the quick steps; the slow ones have fewer.
         warm: rounds before them that are not counted.
     """
+    few = max(rounds // 20, 2)
+    return [
+        *_mnist(rounds, warm),
+        *_cifar10(few, min(warm, 2)),
+        *_simulation(few),
+    ]
+
+
+def _mnist(rounds: int, warm: int) -> list[Ratio]:
     vib = make_run("mnist", "vib", betas=(1e-3,), epochs=1)
     hyper = make_run("mnist", "hyper-vib", epochs=1)
     batched = make_run("mnist", "vib-batched", epochs=1)
@@ -95,15 +155,51 @@ def measure(rounds: int = 200, warm: int = 10) -> list[Ratio]:
     alone, stack = in_turn([step(vib, data), step(batched, data)], max(rounds // 10, 2), 2)
     work = products_flops(vib) / (2 * 1024**3)  # of a plain step, in square products
     grid = len(hyper.betas)
-    curve = f"whole curve of {grid} β at equal epochs: grid one by one"
+    curve = f"MNIST, whole curve of {grid} β at equal epochs: grid one by one"
     return [
-        _ratio("gated step / plain step", gated, plain),
+        _ratio("MNIST, gated step / plain step", gated, plain),
         _ratio(
-            f"matrix products' rate: plain step / the machine's own ({str(dtype)[6:]}, 1024³)",
+            f"MNIST, matrix products' rate: plain step / the machine's own "
+            f"({str(dtype)[6:]}, 1024³)",
             square,
             plain,
             work,
         ),
         _ratio(f"{curve} / Hyper-VIB", plain, gated, grid),
         _ratio(f"{curve} / batched grid", alone, stack, grid),
+    ]
+
+
+def _cifar10(rounds: int, warm: int) -> list[Ratio]:
+    vib = make_run("cifar10", "vib", betas=(1e-3,), epochs=1)
+    hyper, free = (make_run("cifar10", name, epochs=1) for name in ("hyper-vib", "hyper-vib-free"))
+    data = images(vib.batch_size * (rounds + warm), (3, 32, 32))
+    batches = Batcher(data.train, vib.shift, vib.flip)
+    generator = torch.Generator().manual_seed(0)
+    index = torch.randint(len(data.train), (vib.batch_size,), generator=generator)
+    plain, gated, freely, loading, usual = in_turn(
+        [
+            step(vib, data),
+            step(hyper, data),
+            step(free, data),
+            lambda: batches(index, generator),
+            usual_step(vib, data),
+        ],
+        rounds,
+        warm,
+    )
+    return [
+        _ratio("CIFAR-10, gated step / plain step", gated, plain),
+        _ratio("CIFAR-10, freely gated step / plain step", freely, plain),
+        _ratio("CIFAR-10, loading and augmentation / plain step", loading, plain),
+        _ratio("CIFAR-10, images a second: plain step / the usual way", usual, plain),
+    ]
+
+
+def _simulation(rounds: int) -> list[Ratio]:
+    actions = [partial(simulate, link, 20_000, 0) for link in LINKS.values()]
+    fifth = [0.2] * rounds  # seconds in which 100,000 a second makes 20,000
+    return [
+        _ratio(f"{name}, responses simulated a second / 100,000", fifth, seconds)
+        for name, seconds in zip(LINKS, in_turn(actions, rounds, 1), strict=True)
     ]
