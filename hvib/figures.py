@@ -194,8 +194,8 @@ def error_cdfs(errors: Mapping[str, np.ndarray], unit: str = "m") -> Figure:
     for label in sorted(errors, key=lambda name: float(np.median(errors[name]))):
         values = np.sort(errors[label])
         level = (np.arange(len(values)) + 0.5) / len(values)
-        color = shades.get(label, _style(label)["color"])
-        axes.plot(values, level, label=f"{label}: {np.median(values):.2g} {unit}", color=color)
+        style = {"color": shades.get(label, _style(label)["color"]), "ls": _style(label).get("ls")}
+        axes.plot(values, level, label=f"{label}: {np.median(values):.2g} {unit}", **style)
     axes.set_xlim(3e-3, 30)
     axes.set_ylim(0, 1)
     axes.set_xlabel(f"absolute error ({unit})")
