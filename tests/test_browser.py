@@ -27,6 +27,8 @@ PAGES = [
     "notebooks/02-variational-bound",
     "notebooks/03-hypernetwork",
     "notebooks/05-mnist",
+    "notebooks/07-bluetooth",
+    "notebooks/08-wifi",
     "notebooks/10-your-own",
 ]
 

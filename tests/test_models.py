@@ -8,7 +8,9 @@ from torch import nn
 
 from hvib.channel import AWGN
 from hvib.config import make_run
-from hvib.models import Stacked, System, build
+from hvib.hyper import Gated, at, fold, hyperize
+from hvib.models import BUILDERS, Stacked, System, build
+from hvib.ranging import LINKS, examples, simulate
 
 
 @pytest.mark.parametrize(("snr_db", "variance"), [(20, 0.01), (0, 1.0), (-10, 10.0)])
@@ -94,3 +96,30 @@ def test_a_variance_that_underflows_has_finite_gradients() -> None:
     assert (output.variance == 0).all()
     output.prediction.square().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in system.parameters() if p.grad is not None)
+
+
+def test_residual_network_is_gated_behind_its_norms_and_folds_exactly() -> None:
+    run = make_run("cifar10", "hyper-vib", features=8)
+    hyper = hyperize(build(run))
+    gated = [m.layer for m in hyper.modules() if isinstance(m, Gated)]
+    norms = [m for m in hyper.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 9
+    assert all(any(norm is layer for layer in gated) for norm in norms)
+    x, noise = torch.rand(1, 8, 3, 32, 32), torch.randn(2, 1, 8, 8)
+    with at(1e-2):
+        hyper.train()(x, noise)  # gives the norms statistics of their own
+        expected = hyper.eval()(x, noise)
+    assert expected.prediction.shape == (1, 8, 10)
+    for found, value in zip(fold(hyper, 1e-2)(x, noise), expected, strict=True):
+        torch.testing.assert_close(found, value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n in BUILDERS if n.split("-")[0] in ("bluetooth", "wifi")])
+def test_ranging_networks_start_near_the_mean_time(name: str) -> None:
+    link = LINKS[name.split("-")[0]]
+    run = make_run(link.name, "vib", betas=(1e-3,), network=name)
+    x = examples(simulate(link, 16, 5)).x[None]
+    output = build(run)(x, torch.randn(2, 1, 16, run.features))
+    assert output.prediction.shape == (1, 16, 1)
+    assert output.mean.shape == (1, 16, 64)
+    assert float((output.prediction.detach() - 51.7).abs().max()) < 20
