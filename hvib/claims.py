@@ -287,7 +287,7 @@ def curve_rows(curves: dict[str, list[Curve]]) -> list[dict[str, Any]]:
         {
             "label": curve.label,
             "seed": curve.seed,
-            **row,
+            **{name: value for name, value in row.items() if name != "by_class"},
             "rate_bits": row["rate_nats"] / np.log(2),
             "record": f"{record.config.task}/{record.config.method}/{record.config.slug}",
         }

@@ -196,11 +196,18 @@ def curve(model: System | Stacked, data: Data, run: Run) -> list[dict[str, Any]]
     return [
         {
             "split": name,
-            **{k: v if k == "beta" else float(f"{v:.7g}") for k, v in row.items()},
+            **{k: v if k == "beta" else _rounded(v) for k, v in row.items()},
         }
         for name, split in splits.items()
         for row in evaluate(model, split, run.betas, draws=run.draws)
     ]
+
+
+def _rounded(value: float | list[float]) -> float | list[float]:
+    """To the digits that mean something, which keeps records small."""
+    if isinstance(value, list):
+        return [float(f"{v:.4g}") for v in value]
+    return float(f"{value:.7g}")
 
 
 def weights_of(run: Run) -> Path:

@@ -305,7 +305,7 @@ def evaluate(
     draws: int = 8,
     seed: int = 0,
     chunk: int = 500,
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     """One row for each β: the metric and the terms of (8), averaged over channel draws.
 
     All β see the same noise, so that rows differ by β alone. Products are in float32.
@@ -317,12 +317,17 @@ def evaluate(
 
     Returns:
         Rows of `beta`; `metric`, accuracy in [0, 1] for classes or mean squared error for
-        real targets; `distortion`; `rate_nats`; `objective`; `tx_power`, E‖z‖²/n.
+        real targets; `distortion`; `rate_nats`; `objective`; `tx_power`, E‖z‖²/n; for
+        classes also `by_class`, the accuracy of each.
     """
     sums = torch.zeros(4, len(betas), dtype=torch.float64)
+    hits: list[Tensor] = []  # (M, N) of each pass
     for output, y in _passes(model, split, betas, draws, seed, chunk):
         sums += y.shape[1] * _measures(output, y).cpu()
+        if not y.is_floating_point():
+            hits.append((output.prediction.argmax(-1) == y).cpu())
     metric, distortion, rate, power = (sums / (draws * len(split))).tolist()
+    by_class = _by_class(hits, split, draws, chunk) if hits else None
     return [
         {
             "beta": beta,
@@ -331,9 +336,18 @@ def evaluate(
             "rate_nats": rate[k],
             "objective": distortion[k] + beta * rate[k],
             "tx_power": power[k],
+            **({"by_class": by_class[k]} if by_class else {}),
         }
         for k, beta in enumerate(betas)
     ]
+
+
+def _by_class(hits: Sequence[Tensor], split: Split, draws: int, chunk: int) -> list[list[float]]:
+    """Accuracy of each class at each β, from the hits of `_passes` in its order."""
+    labels = torch.cat([part for part in split.y.cpu().split(chunk) for _ in range(draws)])
+    found = torch.cat(list(hits), 1).double()  # (M, draws · N)
+    members = torch.nn.functional.one_hot(labels).double()
+    return (found @ members / members.sum(0).clamp(min=1)).tolist()
 
 
 @torch.no_grad()

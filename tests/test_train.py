@@ -13,7 +13,7 @@ from hvib.data import Batcher, Data, Split, load, reals
 from hvib.hyper import at, hyperize
 from hvib.models import Stacked, System, build
 from hvib.objective import gaussian_kl
-from hvib.train import METHODS, Diverged, evaluate, fit, method_of, parameter_groups, steps
+from hvib.train import METHODS, Diverged, evaluate, fit, method_of, parameter_groups, predict, steps
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,31 @@ def test_evaluation_of_many_betas_is_that_of_each(digits: Data) -> None:
     together = evaluate(model, digits.test, betas, draws=2)
     for row, beta in zip(together, betas, strict=True):
         alone = evaluate(model, digits.test, (beta,), draws=2)[0]
+        assert row.pop("by_class") == pytest.approx(alone.pop("by_class"), rel=1e-4)
         assert row == pytest.approx(alone, rel=1e-4)
+
+
+def test_accuracy_of_each_class_is_that_of_its_examples(digits: Data) -> None:
+    model = trained(run_of("hyper-vib", epochs=5), digits)
+    split = digits.test
+    rows = evaluate(model, split, (1e-4, 1.0), draws=3, chunk=70)
+    share = torch.bincount(split.y) / len(split)
+    for row in rows:
+        assert len(row["by_class"]) == 10
+        assert float(share @ torch.tensor(row["by_class"])) == pytest.approx(row["metric"])
+    threes = Split(split.x[split.y == 3], split.y[split.y == 3])
+    alone = evaluate(model, threes, (1e-4,), draws=8)[0]
+    assert rows[0]["by_class"][3] == pytest.approx(alone["metric"], abs=0.1)
+    assert alone["by_class"][:3] == [0, 0, 0]
+
+
+def test_predictions_are_those_that_evaluation_measures(digits: Data) -> None:
+    model = trained(run_of("hyper-vib", epochs=5), digits)
+    betas = (1e-4, 1e-1)
+    logits = predict(model, digits.test, betas)
+    rows = evaluate(model, digits.test, betas, draws=1)
+    for guess, row in zip(logits.argmax(-1), rows, strict=True):
+        assert float((guess == digits.test.y).float().mean()) == pytest.approx(row["metric"])
 
 
 def test_real_targets_are_measured_by_mean_squared_error() -> None:
