@@ -273,6 +273,34 @@ def delay_profiles(scene: Measurements, index: int) -> Figure:
     return figure
 
 
+def regret_of_known(
+    x: np.ndarray, regret: Mapping[str, Sequence[np.ndarray]], xlabel: str
+) -> Figure:
+    """Relative regret against a known minimum: each seed thin, their mean thick."""
+    figure, axes = plt.subplots()
+    ends = []
+    for label, seeds in regret.items():
+        mean = 100 * np.mean(seeds, 0)
+        for one in seeds:
+            axes.plot(x, 100 * one, color=_style(label)["color"], lw=0.7, alpha=0.5)
+        axes.plot(x, mean, **_style(label), markeredgecolor="white", markeredgewidth=0.6)
+        ends.append((label, float(mean[0])))
+    axes.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="regret (% of the minimum)")
+    axes.set_ylim(bottom=0.01)
+    for label, height in ends:
+        axes.annotate(
+            label,
+            (x[0], height),
+            (-8, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            color=_style(label)["color"],
+        )
+    axes.set_xlim(x[0] * (x[0] / x[-1]) ** 0.3, x[-1] * 1.3)
+    return figure
+
+
 def download(rows: Sequence[Mapping[str, Any]], name: str) -> HTML:
     """A link that saves the rows behind a figure as `<name>.csv`, held in the page itself."""
     text = io.StringIO()

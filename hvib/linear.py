@@ -5,6 +5,7 @@ the paper, (18), the device is deterministic, ξ = 0, and v is fixed; Theorem 2 
 Closed forms are numpy in float64, for one β or for K at once; what trains is torch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from hvib.channel import AWGN
 from hvib.config import require
 from hvib.data import Data, Split
-from hvib.hyper import Gated, at, fold, hyperize
+from hvib.hyper import Gate, Gated, at, fold, hyperize
 from hvib.models import System
 
 Vector = Float[np.ndarray, " d"]
@@ -289,13 +290,13 @@ def theorem1_system(d: int, v: float, snr_db: float, seed: int) -> System:
     return System(Deterministic(hyperize(device, seed)), Amplifier(v), AWGN(snr_db), 1)
 
 
-def theorem2_system(d: int, snr_db: float, seed: int) -> System:
+def theorem2_system(d: int, snr_db: float, seed: int, gate: Callable[[int], Gate] = Gate) -> System:
     """A gated linear system in which all is free: two-layer device to (μ, log θ²), network."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         device = nn.Sequential(nn.Linear(d, d), nn.Linear(d, 2))
         network = nn.Linear(1, 1)
-    return hyperize(System(device, network, AWGN(snr_db), 1), seed)
+    return hyperize(System(device, network, AWGN(snr_db), 1), seed, gate)
 
 
 @torch.no_grad()

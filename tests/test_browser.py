@@ -26,6 +26,7 @@ PAGES = [
     "notebooks/01-system-model",
     "notebooks/02-variational-bound",
     "notebooks/03-hypernetwork",
+    "notebooks/04c-log-objective",
     "notebooks/05-mnist",
     "notebooks/07-bluetooth",
     "notebooks/08-wifi",

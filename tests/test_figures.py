@@ -155,3 +155,14 @@ def test_prose_quotes_each_method() -> None:
     assert facts["hyper-free-runs"] == "2.6"
     assert facts["hyper-free-2x-runs"] == "2.6"
     assert facts["machine"] == "CPU, 1 thread, bfloat16 products"
+
+
+def test_regret_of_a_known_minimum_shows_each_seed_and_the_mean() -> None:
+    regret = {"Hyper-VIB": [np.array([0.1, 0.3]), np.array([0.3, 0.5])]}
+    (axes,) = figures.regret_of_known(np.array([0.1, 1.0]), regret, "β / 2P").axes
+    drawn = [np.asarray(line.get_ydata()) for line in axes.get_lines()]
+    assert drawn[0] == pytest.approx([10, 30])
+    assert drawn[1] == pytest.approx([30, 50])
+    assert drawn[2] == pytest.approx([20, 40])
+    assert [t.get_text() for t in axes.texts] == ["Hyper-VIB"]
+    plt.close("all")
