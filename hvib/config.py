@@ -304,7 +304,7 @@ def studies(
     """Runs of a task's page beside its plan, by what they study; none for most tasks.
 
     `a sixth`: the last of `HYPER` at 1.5 times the epochs, which costs a sixth of the grid.
-    `epochs`: VIB at one β of the plateau, with half to four times the epochs. `convolutions`:
+    `epochs`: VIB at one β of the plateau, with half to twice the epochs. `convolutions`:
     the task's convolutional network, at every fourth β and for the first seed. `any SNR`: one
     run on measurements of 0 to 40 dB.
 
@@ -329,7 +329,7 @@ def studies(
         "a sixth": [replace(run, epochs=math.ceil(1.5 * run.epochs)) for run in last],
         "epochs": [
             replace(run, epochs=max(int(multiple * run.epochs), 1))
-            for multiple in (0.5, 1, 2, 4)
+            for multiple in (0.5, 1, 2)
             for run in plateau
         ],
         "convolutions": convolutions,
