@@ -36,7 +36,7 @@ def _unwrapped(h: Responses) -> Float[np.ndarray, "N *A K"]:
 
 
 def one_way(product: Responses) -> Responses:
-    """One direction's response from a two-way product: the root {cite}`helwa2023bridging`.
+    """One direction's response from a two-way product: the root :cite:`helwa2023bridging`.
 
     Its sign is tracked by unwrapping the phase of the product before halving it. That is wrong
     only across a deep fade, where the product turns by over π from one tone to the next; over
@@ -109,7 +109,7 @@ def inverse_fft(
 def smoothed_covariance(
     h: Complex[np.ndarray, "N A K"], subarray: int
 ) -> Complex[np.ndarray, "N L L"]:
-    """Forward–backward smoothed covariance over subarrays of L tones {cite}`pillai1989forward`.
+    """Forward–backward smoothed covariance over subarrays of L tones :cite:`pillai1989forward`.
 
     Reflections of one signal are coherent, and one snapshot has a covariance of rank one;
     averaging over shifted subarrays, forwards and backwards, restores the rank.
@@ -121,10 +121,10 @@ def smoothed_covariance(
 
 
 def model_order(eigenvalues: Float[np.ndarray, "N L"], snapshots: int) -> Float[np.ndarray, " N"]:
-    """Number of paths by minimum description length {cite}`wax1985detection`.
+    """Number of paths by minimum description length :cite:`wax1985detection`.
 
     k paths leave k(2L − k + 1)/2 free numbers in a forward–backward covariance, about half as
-    many as in another {cite}`xu1994detection`.
+    many as in another :cite:`xu1994detection`.
 
     Args:
         eigenvalues: of the covariance, ascending.
@@ -151,7 +151,7 @@ def music(
     pad: int = 32,
     chunk: int = 500,
 ) -> Delays:
-    """MUSIC {cite}`schmidt1986multiple`: the first path that is near the strongest.
+    """MUSIC :cite:`schmidt1986multiple`: the first path that is near the strongest.
 
     The noise subspace of the smoothed covariance, model order by `model_order`, gives as many
     delays; their gains follow by least squares, and the first delay counts whose gain is

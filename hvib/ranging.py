@@ -64,12 +64,12 @@ class Link:
 
 
 BLUETOOTH = Link(name="bluetooth", first_hz=2.402e9, spacing_hz=1e6, tones=80, two_way=True)
-"""Bluetooth Channel Sounding's tones, measured in both directions {cite}`tariq2024reduced`."""
+"""Bluetooth Channel Sounding's tones, measured in both directions :cite:`tariq2024reduced`."""
 
 WIFI = Link(
     name="wifi", first_hz=5.63e9, spacing_hz=1.25e6, tones=30, antennas=3, antenna_spacing_m=0.026
 )
-"""The subcarriers and antennas that SpotFi reads from an Intel 5300 {cite}`kotaru2015spotfi`.
+"""The subcarriers and antennas that SpotFi reads from an Intel 5300 :cite:`kotaru2015spotfi`.
 
 SpotFi subtracts a line from the phase over the subcarriers, because two unsynchronised clocks
 add an unknown delay. That delay and the propagation time are one slope: who subtracts the one
@@ -156,7 +156,7 @@ def draw_paths(multipath: Multipath, count: int, rng: np.random.Generator) -> Pa
 
     The first path has the power that K leaves it and a uniform phase. Reflections arrive as a
     Poisson process, their gains complex normal with exponentially decaying mean power: one
-    cluster of {cite}`saleh1987statistical`. Once the arrival times are given, the envelope at
+    cluster of :cite:`saleh1987statistical`. Once the arrival times are given, the envelope at
     any tone is Rician. Angles are uniform.
     """
     low, high = (d / SPEED_OF_LIGHT for d in (multipath.min_distance_m, multipath.max_distance_m))
@@ -310,7 +310,7 @@ def error_m(measured: Measurements, delay_ns: Float[np.ndarray, "*M N"]) -> np.n
 
 
 def examples(measured: Measurements) -> Split:
-    """Responses as a network's input: (2, *shape), real and imaginary part, unit mean power.
+    """Responses as a network's input: `(2, *shape)`, real and imaginary part, unit mean power.
 
     Each response is divided by its own root mean square, as a receiver's gain control does:
     a path's strength says little of its length indoors, and other receivers have other gains.
