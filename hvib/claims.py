@@ -1,6 +1,6 @@
 """What the records say: curves over β, intervals over seeds, β selected, claims judged.
 
-A verdict is computed here from records, by a test stated before the numbers were seen.
+A verdict is computed here from records, by a test stated before they were made.
 """
 
 import itertools
