@@ -317,14 +317,8 @@ def studies(
     vib = [run for run in runs if run.method == "vib"]
     grid = sorted({run.betas for run in vib})
     plateau = [run for run in vib if run.betas == grid[len(grid) // 3]]
-    first = [run for run in runs if run.seed == runs[0].seed and run.epochs == vib[0].epochs]
-    convolutions = [
-        replace(run, network=f"{task}-convolutions")
-        for run in first
-        if run.betas in grid[::4] or run.method == HYPER[-1]
-    ]
-    any_snr = [replace(run, task=f"{task}-any-snr") for run in first if run.method == HYPER[-1]]
     last = [run for run in runs if run.method == HYPER[-1] and run.epochs == vib[0].epochs]
+    sparse = [run for run in vib if run.betas in grid[::4] and run.seed == vib[0].seed]
     return {
         "a sixth": [replace(run, epochs=math.ceil(1.5 * run.epochs)) for run in last],
         "epochs": [
@@ -332,8 +326,10 @@ def studies(
             for multiple in (0.5, 1, 2)
             for run in plateau
         ],
-        "convolutions": convolutions,
-        "any SNR": any_snr,
+        "convolutions": [
+            replace(run, network=f"{task}-convolutions") for run in (*sparse, last[0])
+        ],
+        "any SNR": [replace(last[0], task=f"{task}-any-snr")],
     }
 
 

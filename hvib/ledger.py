@@ -248,8 +248,8 @@ def obtain(
         if known := filed():
             return known
         weights_of(run).unlink(missing_ok=True)  # an older run's would not be this record's
-        kept = {"weights": weights_of(run)} if keep else {}
-        record = execute(run, device=device, progress=progress, **kept)
+        weights = weights_of(run) if keep else None
+        record = execute(run, device=device, progress=progress, weights=weights)
         write(record)
     return record
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
+from torch.nn.functional import one_hot
 from tqdm import tqdm
 
 from hvib import objective
@@ -74,10 +75,6 @@ def _hyper(gate: Callable[[Run], Callable[[int], Gate]], power: float) -> Method
     )
 
 
-def _paper_s(run: Run) -> Callable[[int], Gate]:
-    return Gate
-
-
 def _free(run: Run) -> Callable[[int], Gate]:
     return partial(FreeGate, betas=(run.betas[0], run.betas[-1]))
 
@@ -87,8 +84,8 @@ METHODS: dict[str, Method] = {
     "vib-batched": Method(
         lambda run: Stacked([build(run) for _ in run.betas]), lambda run: 1, fixed=True
     ),
-    "hyper-vib": _hyper(_paper_s, power=0.0),
-    "hyper-vib-log": _hyper(_paper_s, power=1.0),
+    "hyper-vib": _hyper(lambda run: Gate, power=0.0),
+    "hyper-vib-log": _hyper(lambda run: Gate, power=1.0),
     "hyper-vib-free": _hyper(_free, power=1.0),
 }
 """The methods by name. `vib` trains one system for one β. `vib-batched` trains the systems of
@@ -282,7 +279,7 @@ def fit(
 
 
 def _clock(device: torch.device) -> Callable[[], float]:
-    """Wall-clock seconds; a single CPU thread's own, which another process does not add to."""
+    """Wall-clock seconds; for a single CPU thread its own, without those it waits for others."""
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     return time.process_time if alone else time.perf_counter
 
@@ -321,13 +318,15 @@ def evaluate(
         classes also `by_class`, the accuracy of each.
     """
     sums = torch.zeros(4, len(betas), dtype=torch.float64)
-    hits: list[Tensor] = []  # (M, N) of each pass
+    right, members = torch.zeros(2, dtype=torch.float64)  # of each class, once there are some
     for output, y in _passes(model, split, betas, draws, seed, chunk):
         sums += y.shape[1] * _measures(output, y).cpu()
         if not y.is_floating_point():
-            hits.append((output.prediction.argmax(-1) == y).cpu())
+            of_class = one_hot(y[0].cpu(), output.prediction.shape[-1]).double()  # (N, k)
+            right = right + (output.prediction.argmax(-1) == y).cpu().double() @ of_class
+            members = members + of_class.sum(0)
     metric, distortion, rate, power = (sums / (draws * len(split))).tolist()
-    by_class = _by_class(hits, split, draws, chunk) if hits else None
+    by_class = (right / members.clamp(min=1)).tolist()
     return [
         {
             "beta": beta,
@@ -336,18 +335,10 @@ def evaluate(
             "rate_nats": rate[k],
             "objective": distortion[k] + beta * rate[k],
             "tx_power": power[k],
-            **({"by_class": by_class[k]} if by_class else {}),
+            **({} if split.y.is_floating_point() else {"by_class": by_class[k]}),
         }
         for k, beta in enumerate(betas)
     ]
-
-
-def _by_class(hits: Sequence[Tensor], split: Split, draws: int, chunk: int) -> list[list[float]]:
-    """Accuracy of each class at each β, from the hits of `_passes` in its order."""
-    labels = torch.cat([part for part in split.y.cpu().split(chunk) for _ in range(draws)])
-    found = torch.cat(list(hits), 1).double()  # (M, draws · N)
-    members = torch.nn.functional.one_hot(labels).double()
-    return (found @ members / members.sum(0).clamp(min=1)).tolist()
 
 
 @torch.no_grad()
