@@ -10,6 +10,7 @@
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -147,7 +148,10 @@ class Gated(nn.Module):
         return h.flatten(0, 1)
 
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
+# Scaled input, scaled output, channel by channel: a norm behind them still divides the scale out.
+_HOMOGENEOUS = (nn.ReLU, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d)
+_PASSED = (*_HOMOGENEOUS, nn.Dropout, nn.Dropout2d, nn.Identity)
 
 
 def _outputs(layer: nn.Module) -> tuple[int, int] | None:
@@ -156,42 +160,52 @@ def _outputs(layer: nn.Module) -> tuple[int, int] | None:
         return layer.out_features, -1
     if isinstance(layer, nn.Conv1d | nn.Conv2d):
         return layer.out_channels, 1
-    if isinstance(layer, _BATCH_NORMS):
+    if isinstance(layer, nn.GroupNorm):
+        return layer.num_channels, 1
+    if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
         return layer.num_features, 1
     return None
 
 
-def _gated_layers(model: nn.Module) -> list[nn.Module]:
+def _gated_layers(model: nn.Module, behind_norms: bool) -> list[nn.Module]:
     """Which layers of a model take a gate, in order.
 
-    A batch norm divides out any scale of its input, so where one follows a layer directly
-    (in the order of registration, with as many channels) the gate goes after the norm.
+    A norm divides out any scale of its input. So where one follows a layer (in the order of
+    registration, with as many channels, behind no more than ReLU, pools and dropout) the gate
+    goes after the norm, if `behind_norms`.
     """
     leaves = [
         m
         for m in model.modules()
-        if next(m.children(), None) is None and not isinstance(m, nn.Dropout)
+        if next(m.children(), None) is None and not isinstance(m, _PASSED)
     ]
     chosen = []
-    for layer, following in zip(leaves, [*leaves[1:], None], strict=True):
+    for layer, following in itertools.zip_longest(leaves, leaves[1:]):
         outputs = _outputs(layer)
-        if outputs is None or isinstance(layer, _BATCH_NORMS):
+        if outputs is None or isinstance(layer, _NORMS):
             continue
-        normed = isinstance(following, _BATCH_NORMS) and following.num_features == outputs[0]
-        chosen.append(following if normed and following is not None else layer)
+        normed = isinstance(following, _NORMS) and _outputs(following) == (outputs[0], 1)
+        chosen.append(following if normed and behind_norms else layer)
     return chosen
 
 
-def hyperize(model: Model, seed: int = 0, gate: Callable[[int], Gate] = Gate) -> Model:
+def hyperize(
+    model: Model,
+    seed: int = 0,
+    gate: Callable[[int], Gate] = Gate,
+    *,
+    behind_norms: bool = True,
+) -> Model:
     """A copy of any model with a gate on each linear and convolutional layer inside it.
 
-    Where a batch norm follows the layer, the gate acts after the norm, which would cancel
-    it otherwise. Layers inside `nn.MultiheadAttention` stay plain: it reads their weights
+    Where a batch or group norm follows the layer, the gate acts after the norm, which would
+    cancel it otherwise. Layers inside `nn.MultiheadAttention` stay plain: it reads their weights
     without calling them.
 
     Args:
         seed: seed of the gates' initial parameters.
         gate: makes a layer's gate from its number of outputs; the paper's by default.
+        behind_norms: False leaves the gate on the layer itself, norm or not.
 
     Raises:
         ValueError: the model has no layer to gate, or is gated already.
@@ -209,7 +223,7 @@ def hyperize(model: Model, seed: int = 0, gate: Callable[[int], Gate] = Gate) ->
         if isinstance(m, nn.MultiheadAttention)
         for inner in m.modules()
     }
-    chosen = {id(m): m for m in _gated_layers(model) if id(m) not in hidden}
+    chosen = {id(m): m for m in _gated_layers(model, behind_norms) if id(m) not in hidden}
     require(bool(chosen), "model", type(model).__name__, "it has no Linear or Conv layer to gate")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -244,7 +258,7 @@ def _modulated(
 ) -> nn.Module:
     """The layer with output unit i scaled by s_i, and moved by what the shift says."""
     s = s[0]
-    if isinstance(layer, _BATCH_NORMS) and not layer.affine:
+    if isinstance(layer, _NORMS) and not layer.affine:
         layer.affine = True
         layer.weight, layer.bias = nn.Parameter(torch.ones_like(s)), nn.Parameter(0 * s)
     weight, bias = layer.weight, layer.bias

@@ -359,7 +359,7 @@ def _passes(
     seed: int,
     chunk: int,
 ) -> Iterator[tuple[Output, Shaped[Tensor, "M N *k"]]]:
-    """Forward passes of a split, chunk by chunk, with the targets of each β."""
+    """All draws of a split, chunk by chunk, with the targets of each β."""
     where = next(model.parameters()).device
     features = _system(model).features
     model.eval()
@@ -370,11 +370,11 @@ def _passes(
     for begin in range(0, len(split), chunk):
         part = Split(split.x[begin : begin + chunk], split.y[begin : begin + chunk]).to(where)
         x = reals(part.x).expand(repeat, *part.x.shape)
-        for _ in range(draws):
-            noise = draw_noise(1, len(part), features, generator).expand(-1, repeat, -1, -1)
-            with at(at_betas):
-                output = model(x, noise)
-            yield output, part.y.expand(count, *part.y.shape)
+        noise = torch.cat([draw_noise(1, len(part), features, generator) for _ in range(draws)], 2)
+        with at(at_betas):
+            output = model(x, noise.expand(-1, repeat, -1, -1))
+        y = torch.cat([part.y] * draws)
+        yield output, y.expand(count, *y.shape)
 
 
 def _measures(output: Output, y: Tensor) -> Float[Tensor, "4 M"]:

@@ -103,6 +103,17 @@ def models() -> dict[str, nn.Module]:
             nn.Dropout(0.3),
             nn.Linear(9, 3, bias=False),
         ),
+        "norms behind pools": nn.Sequential(
+            nn.Conv2d(1, 4, 3),
+            nn.MaxPool2d(2),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Conv2d(4, 6, 3),
+            nn.ReLU(),
+            nn.GroupNorm(3, 6, affine=False),
+            nn.Flatten(),
+            nn.Linear(6, 3),
+        ),
         "residual": Residual(),
         "one layer": nn.Conv2d(1, 2, 3),
     }
@@ -149,7 +160,14 @@ def test_hyperize_leaves_the_original_alone_and_keeps_its_weights(name: str) -> 
 
 @pytest.mark.parametrize(
     ("name", "gated_units"),
-    [("mlp", 23), ("shared layer", 27), ("batch norms", 21), ("residual", 21), ("one layer", 2)],
+    [
+        ("mlp", 23),
+        ("shared layer", 27),
+        ("batch norms", 21),
+        ("norms behind pools", 13),
+        ("residual", 21),
+        ("one layer", 2),
+    ],
 )
 def test_gates_add_two_parameters_for_each_output_unit(name: str, gated_units: int) -> None:
     def count(model: nn.Module) -> int:
@@ -159,10 +177,15 @@ def test_gates_add_two_parameters_for_each_output_unit(name: str, gated_units: i
     assert count(hyperize(model)) - count(model) == 2 * gated_units
 
 
-def test_gates_come_after_batch_norms_which_would_cancel_them() -> None:
-    hyper = hyperize(models()["batch norms"])
-    kinds = [type(m.layer).__name__ for m in hyper.modules() if isinstance(m, Gated)]
-    assert kinds == ["BatchNorm2d", "BatchNorm2d", "BatchNorm1d", "Linear"]
+def test_gates_come_after_norms_which_would_cancel_them() -> None:
+    def kinds(name: str, **settings: Any) -> list[str]:
+        hyper = hyperize(models()[name], **settings)
+        return [type(m.layer).__name__ for m in hyper.modules() if isinstance(m, Gated)]
+
+    assert kinds("batch norms") == ["BatchNorm2d", "BatchNorm2d", "BatchNorm1d", "Linear"]
+    assert kinds("norms behind pools") == ["BatchNorm2d", "GroupNorm", "Linear"]
+    plain = ["Conv2d", "Conv2d", "Linear", "Linear"]
+    assert kinds("batch norms", behind_norms=False) == plain
 
 
 def test_a_gate_before_a_batch_norm_is_cancelled_by_it() -> None:

@@ -4,12 +4,15 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
+from conftest import needs_cifar10
 from torch import nn
 
 from hvib.channel import AWGN
 from hvib.config import make_run
+from hvib.data import load, reals
 from hvib.hyper import Gated, at, fold, hyperize
-from hvib.models import BUILDERS, Stacked, System, build
+from hvib.models import BUILDERS, Decorrelated, Stacked, System, build
 from hvib.ranging import LINKS, examples, simulate
 
 
@@ -98,12 +101,37 @@ def test_a_variance_that_underflows_has_finite_gradients() -> None:
     assert all(torch.isfinite(p.grad).all() for p in system.parameters() if p.grad is not None)
 
 
-def test_residual_network_is_gated_behind_its_norms_and_folds_exactly() -> None:
-    run = make_run("cifar10", "hyper-vib", features=8)
+def test_draws_of_one_pass_are_those_of_several() -> None:
+    system = build(make_run("digits", "vib", betas=(1e-3,), features=5))
+    x, noise = torch.rand(2, 6, 1, 8, 8), torch.randn(2, 2, 3 * 6, 5)
+    together = system(x, noise)
+    for k, part in enumerate(noise.split(6, dim=2)):
+        for found, value in zip(together, system(x, part), strict=True):
+            torch.testing.assert_close(found[:, 6 * k : 6 * (k + 1)], value)
+
+
+@needs_cifar10
+def test_first_layer_of_cifar10_is_decorrelated_with_unit_variance() -> None:
+    coordinates = Decorrelated()
+    (filters,) = coordinates.buffers()
+    x = reals(load("cifar10").test.x[:500])
+    y = F.conv2d(x - 0.47, filters[:12], stride=2).transpose(0, 1).flatten(1)
+    between = torch.corrcoef(y) - torch.eye(12)
+    assert float(between.abs().max()) < 0.2
+    deviation = y.std(1)
+    assert float(deviation.max()) < 1.2
+    assert float(deviation[:3].min()) > 0.8  # the coarse ones; noise is not amplified
+    positive, negative = coordinates(x).chunk(2, dim=1)
+    assert float((positive * negative).abs().max()) == 0
+
+
+@pytest.mark.parametrize("network", ["cifar10", "cifar10-group-norm"])
+def test_convolutions_are_gated_behind_their_norms_and_fold_exactly(network: str) -> None:
+    run = make_run("cifar10", "hyper-vib", features=8, network=network)
     hyper = hyperize(build(run))
     gated = [m.layer for m in hyper.modules() if isinstance(m, Gated)]
-    norms = [m for m in hyper.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert len(norms) == 9
+    norms = [m for m in hyper.modules() if isinstance(m, nn.BatchNorm2d | nn.GroupNorm)]
+    assert len(norms) == 6
     assert all(any(norm is layer for layer in gated) for norm in norms)
     x, noise = torch.rand(1, 8, 3, 32, 32), torch.randn(2, 1, 8, 8)
     with at(1e-2):
