@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import stats
 
 from hvib.config import METRICS, PROFILES, Metric, require
@@ -21,6 +21,7 @@ NAMES = {
     "vib": "VIB",
     "vib-batched": "VIB, batched grid",
     "hyper-vib": "Hyper-VIB",
+    "hyper-vib-before": "Hyper-VIB, gates before norms",
     "hyper-vib-log": "Hyper-VIB, log",
     "hyper-vib-free": "Hyper-VIB, free",
 }
@@ -88,6 +89,28 @@ def collect(records: Iterable[Record]) -> dict[str, list[Curve]]:
         grids = {tuple(curve.betas) for curve in group_curves}
         require(len(grids) == 1, "records", label, "its seeds differ in β; pass one grid's records")
     return {label: sorted(group, key=lambda c: c.seed) for label, group in curves.items()}
+
+
+def survived(share_right: Float[np.ndarray, "beta N"]) -> Int[np.ndarray, " N"]:
+    """How many β, from the smallest on without a gap, infer each example in most draws."""
+    right = np.asarray(share_right) > 0.5
+    return np.logical_and.accumulate(right, axis=0).sum(0)
+
+
+def extremes(
+    survived: Int[np.ndarray, " N"], classes: Int[np.ndarray, " N"]
+) -> tuple[list[int], list[int]]:
+    """For each class the first example that survives longest, and the first that goes soonest.
+
+    One that no β infers has nothing to lose and is not among the latter, unless all are so.
+    """
+    longest, soonest = [], []
+    for label in np.unique(classes):
+        members = np.flatnonzero(classes == label)
+        count = survived[members]
+        longest.append(int(members[count.argmax()]))
+        soonest.append(int(members[np.where(count > 0, count, count.max() + 1).argmin()]))
+    return longest, soonest
 
 
 class Interval(NamedTuple):

@@ -95,7 +95,7 @@ class Run:
     flip: bool = False
     """training images are mirrored left to right with probability ½"""
     limit: int = 0
-    """train on the first so many examples only (0: on all)"""
+    """train and evaluate on the first so many examples of each split only (0: on all)"""
     draws: int = 8
     """channel draws that an evaluation averages"""
     network: str = ""
@@ -186,6 +186,14 @@ METRICS = {
 # a factor of two otherwise.
 _RANGING = {"learning_rate": 5e-3, "adam_memory": 0.95}
 
+_CIFAR10 = {
+    "learning_rate": 1e-2,
+    "adam_memory": 0.95,
+    "weight_decay": 0.2,
+    "shift": 3,
+    "flip": True,
+}
+
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
         "smoke": {"epochs": 1, "limit": 2048, "batch_size": 256, "shift": 2, "draws": 1},
@@ -193,9 +201,9 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "full": {"epochs": 20, "shift": 2, "weight_decay": 0.01},
     },
     "cifar10": {
-        "smoke": {"epochs": 1, "limit": 1024, "batch_size": 256, "draws": 1},
-        "quick": {"epochs": 2, "shift": 4, "flip": True, "draws": 1},
-        "full": {"epochs": 16, "shift": 4, "flip": True, "weight_decay": 0.05, "draws": 4},
+        "smoke": {"epochs": 1, "limit": 512, "batch_size": 256, "draws": 1},
+        "quick": {**_CIFAR10, "epochs": 3, "draws": 1},
+        "full": {**_CIFAR10, "epochs": 13, "draws": 4},
     },
     **{
         task: {
@@ -303,20 +311,29 @@ def studies(
 ) -> dict[str, list[Run]]:
     """Runs of a task's page beside its plan, by what they study; none for most tasks.
 
-    `a sixth`: the last of `HYPER` at 1.5 times the epochs, which costs a sixth of the grid.
-    `epochs`: VIB at one β of the plateau, with half to twice the epochs. `convolutions`:
-    the task's convolutional network, at every fourth β and for the first seed. `any SNR`: one
-    run on measurements of 0 to 40 dB.
+    CIFAR-10: `norms`, for the first seed, where the gates are and what the norms are. The
+    ranging tasks: `a sixth`, the last of `HYPER` at 1.5 times the epochs, which costs a sixth of
+    the grid; `epochs`, VIB at one β of the plateau, with half to twice the epochs;
+    `convolutions`, the task's convolutional network, at every fourth β and for the first seed;
+    `any SNR`, one run on measurements of 0 to 40 dB.
 
     Raises:
         ValueError, TypeError: as `plan`.
     """
     runs = plan(task, profile, seeds=seeds, betas=betas, **settings)
-    if task not in ("bluetooth", "wifi"):
-        return {}
     vib = [run for run in runs if run.method == "vib"]
     grid = sorted({run.betas for run in vib})
     plateau = [run for run in vib if run.betas == grid[len(grid) // 3]]
+    if task == "cifar10":
+        hyper = next(run for run in runs if run.method == HYPER[0])
+        others = [
+            replace(run, network=f"cifar10-{norm}")
+            for norm in ("group-norm", "no-norm")
+            for run in (plateau[0], hyper)
+        ]
+        return {"norms": [plateau[0], hyper, replace(hyper, method="hyper-vib-before"), *others]}
+    if task not in ("bluetooth", "wifi"):
+        return {}
     last = [run for run in runs if run.method == HYPER[-1] and run.epochs == vib[0].epochs]
     sparse = [run for run in vib if run.betas in grid[::4] and run.seed == vib[0].seed]
     return {

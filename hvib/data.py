@@ -4,7 +4,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ class Split:
     def to(self, device: torch.device) -> "Split":
         return Split(self.x.to(device), self.y.to(device))
 
+    def first(self, count: int) -> "Split":
+        return Split(self.x[:count], self.y[:count])
+
 
 @dataclass(frozen=True)
 class Data:
@@ -47,16 +50,19 @@ class Data:
     def md5(self) -> str:
         """Digest of all values in order, so that a record names the data it used."""
         digest = hashlib.md5(usedforsecurity=False)
-        for split in (self.train, self.validation, self.test):
+        for split in self.splits:
             for part in (split.x, split.y):
                 digest.update(np.ascontiguousarray(part.cpu().numpy()).tobytes())
         return digest.hexdigest()
 
     def limited(self, count: int) -> "Data":
-        """The first `count` training examples, with the other splits whole; all for 0."""
-        if not count:
-            return self
-        return replace(self, train=Split(self.train.x[:count], self.train.y[:count]))
+        """The first `count` examples of each split; all for 0."""
+        return self if not count else Data(*(s.first(count) for s in self.splits))
+
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        """Train, validation, test."""
+        return self.train, self.validation, self.test
 
 
 def reals(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -193,6 +199,15 @@ def digits() -> Data:
     cuts = (slice(0, 1197), slice(1197, 1497), slice(1497, 1797))
     return Data(*(Split(x[cut], y[cut]) for cut in cuts))
 
+
+CLASSES = {
+    "cifar10": (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
+    **dict.fromkeys(("mnist", "digits"), tuple("0123456789")),
+}
+"""Names of the classes of each task that has them."""
 
 LOADERS: dict[str, Callable[[], Data]] = {"mnist": mnist, "cifar10": cifar10, "digits": digits}
 """The data of each task; a task of yours joins by name."""

@@ -13,7 +13,16 @@ from IPython.display import HTML, Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hvib.claims import Curve, Interval, Verdict, at_selected, interval, over_seeds, regret
+from hvib.claims import (
+    Curve,
+    Interval,
+    Verdict,
+    at_selected,
+    beta_text,
+    interval,
+    over_seeds,
+    regret,
+)
 from hvib.estimators import one_way
 from hvib.ranging import Measurements
 
@@ -175,6 +184,49 @@ def regret_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
         axes.set_title(f"{split} objective")
     panels[0].set_ylabel("regret against VIB (%)")
     _label_directly(panels[1], ends)
+    return figure
+
+
+def by_class_over_beta(curves: Mapping[str, Sequence[Curve]], names: Sequence[str]) -> Figure:
+    """Test accuracy of each class over β, mean over seeds, a panel for each method.
+
+    Args:
+        names: of the classes; the best on average over all panels is drawn on top.
+    """
+    figure, panels = plt.subplots(
+        1, len(curves), figsize=(9.5, 4.0), sharey=True, layout="compressed", squeeze=False
+    )
+    means = {label: over_seeds(group, "by_class").mean for label, group in curves.items()}
+    order = np.argsort(-np.mean(list(means.values()), axis=(0, 1)), kind="stable")
+    for axes, (label, group) in zip(panels[0], curves.items(), strict=True):
+        image = axes.imshow(100 * means[label].T[order], vmin=0, vmax=100, cmap="cividis")
+        axes.grid(False)
+        axes.set_title(label)
+        axes.set_xlabel("trade-off β")
+        ticks = range(0, len(group[0].betas), 4)
+        axes.set_xticks(ticks, [beta_text(group[0].betas[k]) for k in ticks])
+        axes.set_yticks(range(len(order)), [names[k] for k in order])
+    figure.colorbar(image, ax=panels, label="test accuracy (%)")
+    return figure
+
+
+def survivors(
+    images: np.ndarray, classes: Sequence[str], survived: Sequence[int], betas: np.ndarray
+) -> Figure:
+    """Pictures in two rows, first those that survive longest, with the last β that does.
+
+    Args:
+        images: (2·k, C, H, W) in [0, 1], the first row's, then the second's.
+        classes: name of each picture's class.
+        survived: how many β each survives, as `hvib.claims.survived` counts.
+        betas: the β, ascending.
+    """
+    figure, panels = plt.subplots(2, len(images) // 2, figsize=(9.5, 2.9))
+    for axes, image, name, count in zip(panels.flat, images, classes, survived, strict=True):
+        axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray")
+        axes.set_axis_off()
+        end = f"to {beta_text(betas[count - 1])}" if count else "never"
+        axes.set_title(f"{name}\n{end}", fontsize=8, loc="center")
     return figure
 
 

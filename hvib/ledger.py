@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from tqdm import tqdm
 
 from hvib.config import Run
-from hvib.data import PROJECT, Data, Split, load
+from hvib.data import PROJECT, Data, load
 from hvib.models import Stacked, System
 from hvib.train import METHODS, Diverged, evaluate, fit, method_of, product_dtype, torch_device
 
@@ -178,7 +179,7 @@ def execute(
         save_file(model.state_dict(), weights)
     return Record(
         config=run,
-        curve=curve(model, data, run),
+        curve=curve(model, data.limited(run.limit), run),
         seconds=round(course.seconds, 3),
         steps=course.steps,
         epochs=run.epochs,
@@ -191,7 +192,7 @@ def execute(
 
 def curve(model: System | Stacked, data: Data, run: Run) -> list[dict[str, Any]]:
     """The rows of a record: each β on each split."""
-    train = Split(data.train.x[:TRAIN_EXAMPLES], data.train.y[:TRAIN_EXAMPLES])
+    train = data.train.first(TRAIN_EXAMPLES)
     splits = {"train": train, "validation": data.validation, "test": data.test}
     return [
         {
@@ -264,6 +265,23 @@ def trained(run: Run, *, fresh: bool = False, device: str = "auto") -> System | 
     model = METHODS[run.method].build(run)
     model.load_state_dict(load_file(weights_of(run)))
     return model
+
+
+def arrays(
+    run: Run, name: str, make: Callable[[], dict[str, Tensor]], *, fresh: bool = False
+) -> dict[str, Tensor]:
+    """What a page draws of a run beside its record: the arrays on file, else made and filed.
+
+    Pictures and what became of them, for one, which would need the data set again.
+    """
+    path = path_of(run).with_suffix(f".{name}.safetensors")
+    if fresh or not path.exists():
+        made = {key: value.contiguous() for key, value in make().items()}
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        save_file(made, partial)
+        partial.replace(path)
+    return load_file(path)
 
 
 def sweep(

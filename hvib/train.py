@@ -65,9 +65,11 @@ def _several_shares(run: Run) -> None:
     )
 
 
-def _hyper(gate: Callable[[Run], Callable[[int], Gate]], power: float) -> Method:
+def _hyper(
+    gate: Callable[[Run], Callable[[int], Gate]], power: float, behind_norms: bool = True
+) -> Method:
     return Method(
-        lambda run: hyperize(build(run), run.seed, gate(run)),
+        lambda run: hyperize(build(run), run.seed, gate(run), behind_norms=behind_norms),
         lambda run: run.shares,
         fixed=False,
         power=power,
@@ -85,12 +87,14 @@ METHODS: dict[str, Method] = {
         lambda run: Stacked([build(run) for _ in run.betas]), lambda run: 1, fixed=True
     ),
     "hyper-vib": _hyper(lambda run: Gate, power=0.0),
+    "hyper-vib-before": _hyper(lambda run: Gate, power=0.0, behind_norms=False),
     "hyper-vib-log": _hyper(lambda run: Gate, power=1.0),
     "hyper-vib-free": _hyper(_free, power=1.0),
 }
 """The methods by name. `vib` trains one system for one β. `vib-batched` trains the systems of
 all β of a grid at once, as one stack. `hyper-vib` trains one gated system for a range of β on the
-mean objective (15); `hyper-vib-log` on the mean logarithm of the objective, which has no scale;
+mean objective (15); `hyper-vib-before` the same with the gates before norms, not behind them;
+`hyper-vib-log` on the mean logarithm of the objective, which has no scale;
 `hyper-vib-free` the same with gates that have no bounds."""
 
 
@@ -349,6 +353,27 @@ def predict(
     """ŷ of each example at each β, over one channel draw: logits, or real targets."""
     passes = _passes(model, split, betas, draws=1, seed=seed, chunk=500)
     return torch.cat([output.prediction.cpu() for output, _ in passes], 1)
+
+
+@torch.no_grad()
+@_denormals_flushed()
+def share_right(
+    model: System | Stacked,
+    split: Split,
+    betas: Sequence[float],
+    *,
+    draws: int = 8,
+    seed: int = 0,
+) -> Float[Tensor, "M N"]:
+    """The share of channel draws in which each example's class is inferred, at each β."""
+    passes = _passes(model, split, betas, draws, seed, chunk=500)
+    return torch.cat(
+        [
+            (output.prediction.argmax(-1) == y).float().unflatten(1, (draws, -1)).mean(1).cpu()
+            for output, y in passes
+        ],
+        1,
+    )
 
 
 def _passes(

@@ -16,10 +16,12 @@ from hvib.claims import (
     beta_text,
     collect,
     curve_rows,
+    extremes,
     interval,
     judge,
     over_seeds,
     regret,
+    survived,
 )
 from hvib.config import beta_grid, make_run
 from hvib.ledger import Record
@@ -122,6 +124,19 @@ def test_beta_is_selected_on_validation_and_reported_on_test() -> None:
     (curve,) = collect([record])["Hyper-VIB"]
     assert curve.betas[curve.selected] == 1e-3  # the larger of a tie: fewer bits
     assert at_selected([curve]).mean == pytest.approx(0.91)
+
+
+def test_survival_ends_at_the_first_beta_that_fails() -> None:
+    shares = np.array([[1.0, 0.9, 0.4, 0.6], [0.8, 0.5, 1.0, 0.7], [0.6, 1.0, 1.0, 0.1]])
+    assert survived(shares).tolist() == [3, 1, 0, 2]
+
+
+def test_extremes_are_the_first_of_each_class() -> None:
+    count = np.array([3, 0, 2, 3, 5, 1, 0, 0, 2])
+    classes = np.array([0, 0, 0, 0, 1, 1, 2, 2, 0])
+    longest, soonest = extremes(count, classes)
+    assert longest == [0, 4, 6]
+    assert soonest == [2, 5, 6]  # 1 was never inferred; all of class 2 were not
 
 
 def test_regret_pairs_seeds() -> None:

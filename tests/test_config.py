@@ -134,6 +134,20 @@ def test_studies_of_a_ranging_page() -> None:
     assert studies("mnist") == {}
 
 
+def test_norms_of_the_cifar10_page() -> None:
+    (found,) = studies("cifar10", "full").values()
+    assert {(r.network, r.method) for r in found} == {
+        (network, method)
+        for network in ("", "cifar10-group-norm", "cifar10-no-norm")
+        for method in ("vib", "hyper-vib")
+    } | {("", "hyper-vib-before")}
+    assert {(r.seed, r.epochs) for r in found} == {(0, 13)}
+    assert {r.betas for r in found if r.method == "vib"} == {(1e-4,)}
+    assert {r for r in found if not r.network} - set(plan("cifar10")) == {
+        r for r in found if r.method == "hyper-vib-before"
+    }
+
+
 GOOD: dict[str, Any] = {
     "dataset": "digits",
     "profile": "smoke",

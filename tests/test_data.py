@@ -31,12 +31,12 @@ def test_digest_follows_the_values() -> None:
     assert d.md5 != other.md5
 
 
-def test_limit_takes_the_first_training_examples_only() -> None:
+def test_limit_takes_the_first_examples_of_each_split() -> None:
     d = load("digits")
     assert d.limited(0) is d
-    few = d.limited(10)
-    assert torch.equal(few.train.x, d.train.x[:10])
-    assert few.test is d.test
+    for few, whole in zip(d.limited(10).splits, d.splits, strict=True):
+        assert torch.equal(few.x, whole.x[:10])
+        assert torch.equal(few.y, whole.y[:10])
 
 
 def test_pixels_are_scaled_to_unit_range() -> None:

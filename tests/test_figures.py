@@ -53,6 +53,30 @@ def test_regret_figure_has_a_panel_for_each_split(curves: dict[str, list[Curve]]
     ]
 
 
+def test_classes_are_drawn_best_first_in_a_panel_for_each_method(
+    curves: dict[str, list[Curve]],
+) -> None:
+    for group in curves.values():
+        for row in (row for curve in group for record in curve.records for row in record.curve):
+            row["by_class"] = [0.5, 0.9 if row["beta"] < 0.1 else 0.1, 0.2]
+    vib_panel, hyper_panel, _ = figures.by_class_over_beta(curves, ["a", "b", "c"]).axes
+    assert [t.get_text() for t in vib_panel.get_yticklabels()] == ["b", "a", "c"]
+    assert hyper_panel.get_title(loc="left") == "Hyper-VIB"
+    (image,) = vib_panel.get_images()
+    shown = np.asarray(image.get_array())
+    assert shown[:, 0] == pytest.approx([90, 50, 20])
+    assert shown[:, -1] == pytest.approx([10, 50, 20])
+
+
+def test_survivors_say_how_far_they_come() -> None:
+    images = np.random.default_rng(0).random((4, 3, 5, 5))
+    names = ["cat", "dog", "cat", "dog"]
+    figure = figures.survivors(images, names, [13, 9, 1, 0], np.array(BETAS))
+    told = [axes.get_title() for axes in figure.axes]
+    assert told == ["cat\nto 1", "dog\nto 0.01", "cat\nto 10⁻⁶", "dog\nnever"]
+    plt.close(figure)
+
+
 def test_download_holds_every_row_and_names_its_record(curves: dict[str, list[Curve]]) -> None:
     html = figures.download(curve_rows(curves), "mnist-accuracy").data
     assert html is not None

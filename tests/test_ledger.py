@@ -141,6 +141,20 @@ def test_weights_are_kept_where_a_page_asks_for_them(results: Path) -> None:
     assert not ledger.weights_of(run).exists()
 
 
+def test_arrays_of_a_page_are_made_once(results: Path) -> None:
+    made = []
+
+    def make() -> dict[str, torch.Tensor]:
+        made.append(torch.rand(3, 2).T)
+        return {"shares": made[-1]}
+
+    for fresh, count in ((False, 1), (False, 1), (True, 2)):
+        found = ledger.arrays(RUN, "shares", make, fresh=fresh)
+        assert len(made) == count
+        assert torch.equal(found["shares"], made[-1])
+    assert not list(results.rglob("*.partial"))
+
+
 def test_a_run_in_another_s_hands_is_waited_for_after_all_others(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -238,6 +238,17 @@ def test_predictions_are_those_that_evaluation_measures(digits: Data) -> None:
         assert float((guess == digits.test.y).float().mean()) == pytest.approx(row["metric"])
 
 
+def test_share_right_averages_to_the_accuracy(digits: Data) -> None:
+    model = trained(run_of("hyper-vib", epochs=5), digits)
+    betas = (1e-4, 1.0)
+    shares = train.share_right(model, digits.test, betas, draws=3)
+    assert shares.shape == (2, len(digits.test))
+    assert set((3 * shares).round().flatten().tolist()) <= {0, 1, 2, 3}
+    rows = evaluate(model, digits.test, betas, draws=3)
+    for share, row in zip(shares, rows, strict=True):
+        assert float(share.mean()) == pytest.approx(row["metric"])
+
+
 def test_real_targets_are_measured_by_mean_squared_error() -> None:
     x, y = torch.randn(40, 3), torch.randn(40, 1)
     split = Split(x, y)
