@@ -304,6 +304,29 @@ def judge(curves: dict[str, list[Curve]], name: str = "Hyper-VIB") -> list[Verdi
     ]
 
 
+PAPER_SECONDS = {
+    "mnist": (3_103, 696),
+    "cifar10": (236_800, 31_640),
+    "bluetooth": (1_759, 479),
+    "wifi": (2_042, 584),
+}
+"""Training time of the grid and of Hyper-VIB in the paper's Table I."""
+
+
+def together(verdicts: dict[str, list[Verdict]]) -> list[tuple[str, dict[str, Outcome], Outcome]]:
+    """Each claim of `judge` with its outcome on every task, and on all of them.
+
+    On all it holds, or does not, if it does so on each task; otherwise it holds in part.
+    """
+    found = []
+    for per_task in zip(*verdicts.values(), strict=True):
+        outcomes = dict(zip(verdicts, (v.outcome for v in per_task), strict=True))
+        kinds = set(outcomes.values())
+        everywhere = _outcome(kinds == {"holds"}, kinds != {"does not hold here"})
+        found.append((per_task[0].claim, outcomes, everywhere))
+    return found
+
+
 def curve_rows(curves: dict[str, list[Curve]]) -> list[dict[str, Any]]:
     """Every number of the curves with the record that it is from: the data behind a figure."""
     return [

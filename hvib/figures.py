@@ -146,15 +146,7 @@ def metric_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
         values = over_seeds(group, "metric")
         for axes in (whole, best):
             _draw(axes, label, group[0].betas, values, scale)
-            for curve in group:
-                axes.plot(
-                    curve.betas[curve.selected],
-                    scale * curve.column("metric", "test")[curve.selected],
-                    "o",
-                    markersize=9,
-                    fillstyle="none",
-                    color=_style(label)["color"],
-                )
+            _ring_selected(axes, label, group)
         ends.append((label, scale * float(values.mean[-1])))
         peaks.append(scale * float(values.mean.max() if is_accuracy else values.mean.min()))
     whole.set_ylabel(f"test {metric.name} ({metric.unit})")
@@ -167,6 +159,33 @@ def metric_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
         best.set_ylim(0, 3 * max(peaks))
     _label_directly(best, [(label, best.get_ylim()[0]) for label, _ in ends])
     return figure
+
+
+def metric_of_tasks(tasks: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure:
+    """The test metric over β, a panel for each task, as the paper's Fig. 4; β selected ringed."""
+    figure, panels = plt.subplots(2, -(-len(tasks) // 2), figsize=(9.5, 7.0), squeeze=False)
+    labels = dict.fromkeys(label for curves in tasks.values() for label in curves)
+    for axes, (task, curves) in zip(panels.flat, tasks.items(), strict=False):
+        _beta_axis(axes, curves)
+        metric = next(iter(curves.values()))[0].metric
+        for label, group in curves.items():
+            _draw(axes, label, group[0].betas, over_seeds(group, "metric"), metric.scale)
+            _ring_selected(axes, label, group)
+        axes.set_title(task)
+        axes.set_ylabel(f"test {metric.name} ({metric.unit})")
+        if not metric.higher_is_better:
+            axes.set_yscale("log")
+    handles = [plt.Line2D([], [], label=label, **_style(label)) for label in labels]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def _ring_selected(axes: Axes, label: str, group: Sequence[Curve]) -> None:
+    """A ring at the β that validation selects, for each seed."""
+    for curve in group:
+        k, scale = curve.selected, curve.metric.scale
+        where = (curve.betas[k], scale * curve.column("metric", "test")[k])
+        axes.plot(*where, "o", markersize=9, fillstyle="none", color=_style(label)["color"])
 
 
 def regret_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:

@@ -22,11 +22,13 @@ from hvib.claims import (
     over_seeds,
     regret,
     survived,
+    together,
 )
 from hvib.config import beta_grid, make_run
 from hvib.ledger import Record
 
 BETAS = beta_grid()
+NO = "does not hold here"
 
 
 def fake(
@@ -177,6 +179,17 @@ def test_claims_fail_where_they_should(
 ) -> None:
     verdicts = experiment(**settings)  # type: ignore[arg-type]
     assert verdicts[which].outcome == expected, verdicts[which]
+
+
+def test_a_claim_holds_on_all_tasks_in_part_or_on_none() -> None:
+    good = experiment()
+    slow = experiment(seconds=50.0, parameters=1011)
+    bad = experiment(parameters=1011)
+    found = together({"a": slow, "b": good, "c": bad})
+    assert found[0] == (good[0].claim, {"a": NO, "b": "holds", "c": "holds"}, "holds in part")
+    assert found[1][2] == "holds in part"
+    assert found[2] == (good[2].claim, dict.fromkeys("abc", "holds"), "holds")
+    assert together({"a": slow, "c": bad})[1][2] == NO
 
 
 def error(beta: float) -> float:

@@ -53,6 +53,17 @@ def test_regret_figure_has_a_panel_for_each_split(curves: dict[str, list[Curve]]
     ]
 
 
+def test_tasks_have_a_panel_each_in_their_own_unit(curves: dict[str, list[Curve]]) -> None:
+    errors = collect([fake("hyper-vib-free", s, error, task="wifi") for s in range(2)])
+    figure = figures.metric_of_tasks({"digits of ink": curves, "a room": errors})
+    first, second = figure.axes
+    assert [axes.get_title(loc="left") for axes in (first, second)] == ["digits of ink", "a room"]
+    assert first.get_ylabel() == "test accuracy (%)"
+    assert (second.get_ylabel(), second.get_yscale()) == ("test MSE (ns²)", "log")
+    assert second.get_lines()[0].get_ydata() == pytest.approx([error(b) for b in BETAS])
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [*curves, *errors]
+
+
 def test_classes_are_drawn_best_first_in_a_panel_for_each_method(
     curves: dict[str, list[Curve]],
 ) -> None:
