@@ -111,10 +111,13 @@ class Stacked(nn.Module):
 
 
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
-    """Fully connected layers (11) of the given sizes with ReLU between them."""
+    """Fully connected layers (11) of the given sizes with ReLU between them.
+
+    Not in place: a gate's output is a view, and autograd copies what is written into a view.
+    """
     layers: list[nn.Module] = [nn.Flatten()]
     for i, (m_in, m_out) in enumerate(itertools.pairwise(sizes)):
-        layers += [nn.Linear(m_in, m_out)] + [nn.ReLU(inplace=True)] * (i < len(sizes) - 2)
+        layers += [nn.Linear(m_in, m_out)] + [nn.ReLU()] * (i < len(sizes) - 2)
     return nn.Sequential(*layers)
 
 
@@ -166,7 +169,7 @@ def _ranging_convolutions(
         for c_in, c_out in ((2, 32), (32, 64), (64, 64)):
             layers += [
                 convolution(c_in, c_out, kernel, stride, padding),  # type: ignore[arg-type]
-                nn.ReLU(inplace=True),
+                nn.ReLU(),
             ]
         device = nn.Sequential(*layers, mlp([last, 256, 2 * run.features]))
         network = nn.Sequential(mlp([run.features, 256, 256, 1]), Affine(*_TIME))
@@ -206,7 +209,7 @@ def _convolution(
     """3 × 3 convolution that starts as the identity on the channels it is given, norm, ReLU."""
     layer = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
     nn.init.dirac_(layer.weight.data[:c_in])
-    return [layer, *[nn.MaxPool2d(2)] * pool, norm(c_out), nn.ReLU(inplace=True)]
+    return [layer, *[nn.MaxPool2d(2)] * pool, norm(c_out), nn.ReLU()]
 
 
 def _convolutional_system(
