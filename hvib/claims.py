@@ -187,7 +187,8 @@ class Verdict:
     outcome: Outcome
 
 
-def _outcome(whole: bool, part: bool) -> Outcome:
+def outcome(whole: bool, part: bool = False) -> Outcome:
+    """The verdict of a test of the whole claim and of a part of it."""
     return "holds" if whole else "holds in part" if part else "does not hold here"
 
 
@@ -256,13 +257,13 @@ def judge(curves: dict[str, list[Curve]], name: str = "Hyper-VIB") -> list[Verdi
             f"one {name} run takes at least 80% less time than the grid, at twice the epochs "
             "too (in part: at equal epochs only)",
             f"{saved(hyper):.0%} less at equal epochs, {saved(longer):.0%} at twice the epochs",
-            _outcome(min(saved(hyper), saved(longer)) >= 0.8, saved(hyper) >= 0.8),
+            outcome(min(saved(hyper), saved(longer)) >= 0.8, saved(hyper) >= 0.8),
         ),
         Verdict(
             "Parameter counts are nearly identical",
             f"{name} has less than 1% more than one VIB model",
             f"{more:.2%} more",
-            _outcome(more < 0.01, False),
+            outcome(more < 0.01, False),
         ),
         Verdict(
             f"{name} outperforms or rivals VIB for all β",
@@ -270,28 +271,28 @@ def judge(curves: dict[str, list[Curve]], name: str = "Hyper-VIB") -> list[Verdi
             "(in part: at most β)",
             f"so at {int((behind <= by.rival).sum())} of {len(betas)} β; largest deficit "
             f"{by.text(max(behind[worst], 0))}, at β = {beta_text(betas[worst])}",
-            _outcome(bool((behind <= by.rival).all()), bool((behind <= by.rival).mean() > 0.5)),
+            outcome(bool((behind <= by.rival).all()), bool((behind <= by.rival).mean() > 0.5)),
         ),
         Verdict(
             "The same, of what training minimises: a best response for all β",
             "its mean test objective is at most 3% above VIB's at every β (in part: at most β)",
             f"so at {int((excess <= 0.03).sum())} of {len(betas)} β; largest excess "
             f"{excess.max():.0%}, at β = {beta_text(betas[excess.argmax()])}",
-            _outcome(bool((excess <= 0.03).all()), bool((excess <= 0.03).mean() > 0.5)),
+            outcome(bool((excess <= 0.03).all()), bool((excess <= 0.03).mean() > 0.5)),
         ),
         Verdict(
             "The β at each method's peak are closely aligned",
             "the β that validation selects differ by at most half a decade for every seed (in "
             "part: for most)",
             "apart by " + ", ".join(f"{d:.1f}" for d in decades) + " decades",
-            _outcome(bool((decades <= 0.51).all()), bool((decades <= 0.51).mean() > 0.5)),
+            outcome(bool((decades <= 0.51).all()), bool((decades <= 0.51).mean() > 0.5)),
         ),
         Verdict(
             f"A smaller β {by.rises}",
             f"over the whole grid, no step to a larger β {by.rises} (mean on test data) by more "
             f"than {by.text(by.rival)}, for either method (in part: for one)",
             f"largest gain from such a step: VIB {by.text(gains[0])}, {name} {by.text(gains[1])}",
-            _outcome(max(gains) <= by.rival, min(gains) <= by.rival),
+            outcome(max(gains) <= by.rival, min(gains) <= by.rival),
         ),
         Verdict(
             f"At large β VIB drops fast, {name} keeps a better {by.noun}",
@@ -299,7 +300,7 @@ def judge(curves: dict[str, list[Curve]], name: str = "Hyper-VIB") -> list[Verdi
             "by less (in part: only one of the two)",
             f"VIB by {by.text(fall_v)}, {name} by {by.text(fall_h)}; there {name}'s objective "
             f"is {above(excess[-1])} VIB's",
-            _outcome(fall_v > by.drop and fall_h < fall_v, fall_v > by.drop or fall_h < fall_v),
+            outcome(fall_v > by.drop and fall_h < fall_v, fall_v > by.drop or fall_h < fall_v),
         ),
     ]
 
@@ -322,7 +323,7 @@ def together(verdicts: dict[str, list[Verdict]]) -> list[tuple[str, dict[str, Ou
     for per_task in zip(*verdicts.values(), strict=True):
         outcomes = dict(zip(verdicts, (v.outcome for v in per_task), strict=True))
         kinds = set(outcomes.values())
-        everywhere = _outcome(kinds == {"holds"}, kinds != {"does not hold here"})
+        everywhere = outcome(kinds == {"holds"}, kinds != {"does not hold here"})
         found.append((per_task[0].claim, outcomes, everywhere))
     return found
 
