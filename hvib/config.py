@@ -187,9 +187,10 @@ METRICS = {
 _RANGING = {"learning_rate": 5e-3, "adam_memory": 0.95}
 
 _CIFAR10 = {
-    "learning_rate": 1e-2,
+    "batch_size": 256,
+    "learning_rate": 7e-3,
     "adam_memory": 0.95,
-    "weight_decay": 0.2,
+    "weight_decay": 0.15,
     "shift": 3,
     "flip": True,
 }

@@ -206,10 +206,10 @@ class Decorrelated(nn.Module):
 def _convolution(
     c_in: int, c_out: int, norm: Callable[[int], nn.Module], pool: bool = False
 ) -> list[nn.Module]:
-    """3 × 3 convolution that starts as the identity on the channels it is given, norm, ReLU."""
+    """3 × 3 convolution that starts as the identity on the channels it is given, norm, GELU."""
     layer = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
     nn.init.dirac_(layer.weight.data[:c_in])
-    return [layer, *[nn.MaxPool2d(2)] * pool, norm(c_out), nn.ReLU()]
+    return [layer, *[nn.MaxPool2d(2)] * pool, norm(c_out), nn.GELU("tanh")]
 
 
 def _convolutional_system(
