@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hvib.claims import (
+    PAPER_SECONDS,
     Curve,
     Interval,
     Verdict,
@@ -175,6 +176,8 @@ def metric_of_tasks(tasks: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figur
         axes.set_ylabel(f"test {metric.name} ({metric.unit})")
         if not metric.higher_is_better:
             axes.set_yscale("log")
+    for axes in panels.flat[len(tasks) :]:
+        axes.remove()
     handles = [plt.Line2D([], [], label=label, **_style(label)) for label in labels]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure
@@ -421,6 +424,30 @@ def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
         }
         for label, group in curves.items()
     )
+
+
+def table_one(tasks: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Markdown:
+    """Parameters and time of each method on each task, beside the paper's Table I."""
+    rows = []
+    for task, curves in tasks.items():
+        grid = float(np.mean([curve.seconds for curve in curves["VIB"]]))
+        paper = PAPER_SECONDS[curves["VIB"][0].records[0].config.task]
+        printed = {"VIB": paper[0], "Hyper-VIB": paper[1]}
+        for label, group in curves.items():
+            seconds = float(np.mean([curve.seconds for curve in group]))
+            theirs = printed.get(label)
+            rows.append(
+                {
+                    "task": task,
+                    "method": label,
+                    "parameters": f"{group[0].parameters:,}",
+                    "time for all β (s)": f"{seconds:,.0f}",
+                    "grid / this": f"{grid / seconds:.1f}",
+                    "paper: time (s)": f"{theirs:,}" if theirs else "",
+                    "paper: grid / this": f"{paper[0] / theirs:.1f}" if theirs else "",
+                }
+            )
+    return table(rows)
 
 
 def quoted(curves: Mapping[str, Sequence[Curve]]) -> dict[str, str]:

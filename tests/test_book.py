@@ -46,7 +46,7 @@ def test_every_page_of_the_contents_is_built(pages: dict[Path, Page]) -> None:
     assert {f"{p.parent.name}/{p.stem}" for p in pages} == set(toc)
     on_disk = {
         f"{p.parent.name}/{p.stem}"
-        for pattern in ("notebooks/*.ipynb", "book/*.md")
+        for pattern in ("notebooks/*.ipynb", "book/*.ipynb", "book/*.md")
         for p in PROJECT.glob(pattern)
     }
     assert on_disk == set(toc)

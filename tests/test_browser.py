@@ -30,6 +30,7 @@ PAGES = [
     "notebooks/05-mnist",
     "notebooks/07-bluetooth",
     "notebooks/08-wifi",
+    "notebooks/09-results",
     "notebooks/10-your-own",
 ]
 

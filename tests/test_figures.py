@@ -64,6 +64,12 @@ def test_tasks_have_a_panel_each_in_their_own_unit(curves: dict[str, list[Curve]
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [*curves, *errors]
 
 
+def test_table_one_stands_beside_the_paper_s(curves: dict[str, list[Curve]]) -> None:
+    lines = (figures.table_one({"MNIST": curves}).data or "").splitlines()
+    assert lines[2] == "| MNIST | VIB | 1,000 | 130 | 1.0 | 3,103 | 1.0 |"
+    assert lines[3] == "| MNIST | Hyper-VIB | 1,000 | 10 | 13.0 | 696 | 4.5 |"
+
+
 def test_classes_are_drawn_best_first_in_a_panel_for_each_method(
     curves: dict[str, list[Curve]],
 ) -> None:

@@ -25,7 +25,11 @@ def prose(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def pages() -> dict[Path, str]:
-    found = [*PROJECT.glob("book/*.md"), *PROJECT.glob("notebooks/*.ipynb")]
+    found = [
+        path
+        for pattern in ("book/*.md", "book/*.ipynb", "notebooks/*.ipynb")
+        for path in PROJECT.glob(pattern)
+    ]
     return {path: prose(path) for path in found}
 
 
