@@ -20,6 +20,7 @@ Array = Float[np.ndarray, "..."]
 NAMES = {
     "vib": "VIB",
     "vib-batched": "VIB, batched grid",
+    "vib-warm": "VIB, warm-started grid",
     "hyper-vib": "Hyper-VIB",
     "hyper-vib-before": "Hyper-VIB, gates before norms",
     "hyper-vib-log": "Hyper-VIB, log",
@@ -55,7 +56,7 @@ class Curve:
     def parameters(self) -> int:
         """Parameters of one trained system."""
         return max(record.parameters for record in self.records) // (
-            len(self.betas) if self.records[0].config.method == "vib-batched" else 1
+            len(self.betas) if self.records[0].config.method in ("vib-batched", "vib-warm") else 1
         )
 
     @property

@@ -182,7 +182,7 @@ def execute(
         curve=curve(model, data.limited(run.limit), run),
         seconds=round(course.seconds, 3),
         steps=course.steps,
-        epochs=run.epochs,
+        epochs=len(course.epoch_objectives),
         parameters=sum(p.numel() for p in model.parameters()),
         environment=environment(run, where),
         data_md5=data.md5,

@@ -101,6 +101,12 @@ class Stacked(nn.Module):
         mapped = torch.func.vmap(one)(dict(zip(self.names, self.stack, strict=True)))
         return Output(*(part.squeeze(1) for part in mapped))  # (K, 1, N, ·) → (K, N, ·)
 
+    @torch.no_grad()
+    def load(self, systems: Sequence[dict[str, Tensor]]) -> None:
+        """Take over the parameters of K systems, by name."""
+        for name, stacked in zip(self.names, self.stack, strict=True):
+            stacked.copy_(torch.stack([system[name] for system in systems]))
+
     def unstack(self) -> list[dict[str, Tensor]]:
         """The K systems' state dictionaries."""
         count = len(self.stack[0])

@@ -1,9 +1,10 @@
 """Algorithm 1: one training loop for VIB, Hyper-VIB and the batched grid, and evaluation over β."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -47,6 +48,8 @@ class Method:
     """into how many shares the mini-batch is split, each with its own β"""
     fixed: bool
     """β is the run's own, not drawn anew in each step"""
+    warm: bool = False
+    """the systems train one after another, each from where the one before it ended"""
     power: float = 0.0
     """p: each β's loss is divided by a running estimate of its size to this power"""
     check: Callable[[Run], None] = lambda run: None
@@ -77,25 +80,29 @@ def _hyper(
     )
 
 
+def _grid(run: Run) -> Stacked:
+    return Stacked([build(run) for _ in run.betas])
+
+
 def _free(run: Run) -> Callable[[int], Gate]:
     return partial(FreeGate, betas=(run.betas[0], run.betas[-1]))
 
 
 METHODS: dict[str, Method] = {
     "vib": Method(build, lambda run: 1, fixed=True, check=_one_beta),
-    "vib-batched": Method(
-        lambda run: Stacked([build(run) for _ in run.betas]), lambda run: 1, fixed=True
-    ),
+    "vib-batched": Method(_grid, lambda run: 1, fixed=True),
+    "vib-warm": Method(_grid, lambda run: 1, fixed=True, warm=True),
     "hyper-vib": _hyper(lambda run: Gate, power=0.0),
     "hyper-vib-before": _hyper(lambda run: Gate, power=0.0, behind_norms=False),
     "hyper-vib-log": _hyper(lambda run: Gate, power=1.0),
     "hyper-vib-free": _hyper(_free, power=1.0),
 }
 """The methods by name. `vib` trains one system for one β. `vib-batched` trains the systems of
-all β of a grid at once, as one stack. `hyper-vib` trains one gated system for a range of β on the
-mean objective (15); `hyper-vib-before` the same with the gates before norms, not behind them;
-`hyper-vib-log` on the mean logarithm of the objective, which has no scale;
-`hyper-vib-free` the same with gates that have no bounds."""
+all β of a grid at once, as one stack; `vib-warm` one after another from the smallest β up, each
+but the first for a quarter of the epochs, from where the one before it ended. `hyper-vib` trains
+one gated system for a range of β on the mean objective (15); `hyper-vib-before` the same with
+the gates before norms, not behind them; `hyper-vib-log` on the mean logarithm of the objective,
+which has no scale; `hyper-vib-free` the same with gates that have no bounds."""
 
 
 def method_of(run: Run) -> Method:
@@ -269,6 +276,8 @@ def fit(
         ValueError: a setting does not fit the method, the data or the machine.
         Diverged: a loss is not finite.
     """
+    if method_of(run).warm:
+        return _fit_warm(model, data, run, device, progress)
     per_epoch = steps_per_epoch(data, run)
     total = run.epochs * per_epoch
     clock = _clock(torch_device(device))
@@ -280,6 +289,24 @@ def fit(
             bar.update()
     course = torch.stack(means).view(run.epochs, per_epoch).mean(1).tolist()
     return Fit(clock() - start, total, course)
+
+
+def _fit_warm(model: System | Stacked, data: Data, run: Run, device: str, progress: bool) -> Fit:
+    """Fit the systems of a stack in ascending β, each from where the one before it ended."""
+    assert isinstance(model, Stacked)
+    system, states = build(run), []
+    courses: list[Fit] = []
+    for beta in run.betas:
+        epochs = math.ceil(run.epochs / 4) if courses else run.epochs
+        part = replace(run, method="vib", betas=(beta,), epochs=epochs)
+        courses.append(fit(system, data, part, device=device, progress=progress))
+        states.append({name: p.detach().clone() for name, p in system.named_parameters()})
+    model.load(states)
+    return Fit(
+        sum(course.seconds for course in courses),
+        sum(course.steps for course in courses),
+        [value for course in courses for value in course.epoch_objectives],
+    )
 
 
 def _clock(device: torch.device) -> Callable[[], float]:

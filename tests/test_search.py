@@ -1,0 +1,105 @@
+"""Searches for β: what each trains, at what cost, and what it answers."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+from test_claims import BETAS, fake
+
+from hvib import ledger
+from hvib.config import Run, make_run
+from hvib.ledger import Record
+from hvib.search import SEARCHES, course
+
+RUN = make_run("mnist", "vib", betas=BETAS)
+
+
+def world(best: float = 1e-2, task: str = "mnist") -> tuple[Callable[[Run], Record], list[Run]]:
+    """Runs that cost 10 s for 20 epochs and whose metric peaks at one β."""
+    asked: list[Run] = []
+
+    def metric(beta: float) -> float:
+        away = abs(math.log10(beta / best))
+        return 0.9 - 0.1 * away if task == "mnist" else 0.2 + away
+
+    def obtain(run: Run) -> Record:
+        asked.append(run)
+        record = fake(run.method, run.seed, metric, betas=run.betas, task=task)
+        seconds = 10.0 * run.epochs / RUN.epochs
+        return Record(**{**vars(record), "config": run, "epochs": run.epochs, "seconds": seconds})
+
+    return obtain, asked
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_answers_with_the_best_on_validation_so_far(name: str) -> None:
+    obtain, asked = world()
+    found = course(name, RUN, obtain)
+    assert len(found) == len(asked)
+    assert [f.validation for f in found] == sorted(f.validation for f in found)
+    assert [f.runs for f in found] == sorted(f.runs for f in found)
+    assert found[-1].test == pytest.approx(0.9 - 0.1 * abs(math.log10(found[-1].beta / 1e-2)))
+    assert abs(math.log10(found[-1].beta / 1e-2)) < 0.5
+    assert found[-1].seconds == pytest.approx(sum(10 * r.epochs / 20 for r in asked))
+    assert all(RUN.betas[0] <= b <= RUN.betas[-1] for run in asked for b in run.betas)
+
+
+def test_errors_are_searched_for_their_least() -> None:
+    run = make_run("wifi", "vib", betas=BETAS)
+    obtain, _ = world(task="wifi")
+    assert course("grid", run, obtain)[-1].beta == pytest.approx(1e-2)
+    assert course("grid", run, obtain)[-1].test == pytest.approx(0.2)
+
+
+def test_costs_are_in_whole_runs() -> None:
+    obtain, asked = world()
+    assert course("grid", RUN, obtain)[-1].runs == pytest.approx(13)
+    assert course("batched grid", RUN, obtain)[-1].runs == pytest.approx(13)
+    assert course("Hyper-VIB", RUN, obtain)[-1].runs == pytest.approx(1)
+    assert course("Hyper-VIB, 2× epochs", RUN, obtain)[-1].runs == pytest.approx(2)
+    asked.clear()
+    found = course("successive halving", RUN, obtain)
+    assert [r.epochs for r in asked] == [2] * 13 + [7] * 4 + [20]
+    assert asked[-1].betas == (pytest.approx(1e-2),)
+    assert found[-1].runs == pytest.approx((13 * 2 + 4 * 7 + 20) / 20)
+
+
+def test_chance_follows_the_seed() -> None:
+    obtain, asked = world()
+    for name in ("grid", "random", "Bayesian"):
+        orders = []
+        for seed in (0, 0, 1):
+            asked.clear()
+            course(name, make_run("mnist", "vib", betas=BETAS, seed=seed), obtain)
+            orders.append([run.betas[0] for run in asked])
+        assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) != list(BETAS)
+
+
+def test_the_bayesian_search_closes_in() -> None:
+    obtain, asked = world(best=3e-5)
+    course("Bayesian", RUN, obtain)
+    away = [abs(math.log10(run.betas[0] / 3e-5)) for run in asked]
+    assert min(away[:4]) > 0.3
+    assert min(away) < 0.05
+
+
+def test_an_unknown_search_is_named() -> None:
+    with pytest.raises(ValueError, match="search = 'annealing': unknown; choose one of"):
+        course("annealing", RUN)
+
+
+@pytest.mark.parametrize("name", ["warm-started grid", "successive halving"])
+def test_a_search_trains_and_is_on_record_afterwards(
+    name: str, results: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("digits", "vib", "smoke", betas=(1e-3, 1e-2, 1.0), epochs=4)
+    found = course(name, run)
+    costs = {"warm-started grid": 1 + 2 / 4, "successive halving": (3 * 1 + 1 * 4) / 4}
+    assert found[-1].runs == pytest.approx(costs[name])
+
+    def refuse(*args: object, **kwargs: object) -> Record:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(ledger, "execute", refuse)
+    assert course(name, run) == found
