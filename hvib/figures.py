@@ -24,8 +24,10 @@ from hvib.claims import (
     over_seeds,
     regret,
 )
+from hvib.config import Metric
 from hvib.estimators import one_way
 from hvib.ranging import Measurements
+from hvib.search import Found
 
 # Okabe and Ito's colours, which the common kinds of colour blindness keep apart, and a purple.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#AA4499")
@@ -37,6 +39,12 @@ STYLES: dict[str, dict[str, Any]] = {
     "VIB, batched grid": {"color": "#56B4E9", "marker": "^"},
     "Hyper-VIB, log": {"color": "#E69F00", "marker": "v"},
     "Hyper-VIB, free": {"color": "#009E73", "marker": "P"},
+    "grid": {"color": "#0072B2", "marker": "o"},
+    "random": {"color": "#999999", "marker": "v"},
+    "Bayesian": {"color": "#000000", "marker": "s"},
+    "successive halving": {"color": "#CC79A7", "marker": "^"},
+    "batched grid": {"color": "#56B4E9", "marker": "^"},
+    "warm-started grid": {"color": "#E69F00", "marker": "v"},
     "train": {"color": "#56B4E9", "marker": "o"},
     "test": {"color": "#0072B2", "marker": "o"},
     "phase slope": {"color": "#999999", "marker": "v"},
@@ -229,6 +237,49 @@ def by_class_over_beta(curves: Mapping[str, Sequence[Curve]], names: Sequence[st
         axes.set_xticks(ticks, [beta_text(group[0].betas[k]) for k in ticks])
         axes.set_yticks(range(len(order)), [names[k] for k in order])
     figure.colorbar(image, ax=panels, label="test accuracy (%)")
+    return figure
+
+
+def search_courses(courses: Mapping[str, Sequence[Sequence[Found]]], metric: Metric) -> Figure:
+    """The test metric at the best β so far, over VIB runs and over seconds of training.
+
+    Median of the seeds and their range; a search of one run is a point.
+
+    Args:
+        courses: of each search, one for each seed, as `hvib.search.course` gives them.
+        metric: of the task.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(9.5, 4.2), sharey=True)
+    for axes, cost, xlabel in zip(
+        panels, ("runs", "seconds"), ("training (VIB runs)", "training (s)"), strict=True
+    ):
+        for label, seeds in courses.items():
+            color = _style(label)["color"]
+            ends = [getattr(course[0], cost) for course in seeds]
+            at = np.unique([getattr(f, cost) for course in seeds for f in course])
+            at = at[at >= max(ends)] if max(map(len, seeds)) > 1 else np.array([np.median(ends)])
+            found = metric.scale * np.array(
+                [
+                    [
+                        [f.test for f in course if getattr(f, cost) <= x or f is course[0]][-1]
+                        for x in at
+                    ]
+                    for course in seeds
+                ]
+            )
+            middle = np.median(found, 0)
+            if len(at) > 1:
+                axes.step(at, middle, where="post", color=color, label=label)
+                axes.fill_between(
+                    at, found.min(0), found.max(0), step="post", color=color, alpha=0.15, lw=0
+                )
+            else:
+                spread = np.abs(np.array([found.min(0), found.max(0)]) - middle)
+                axes.errorbar(at, middle, spread, fmt="o", color=color, capsize=3, label=label)
+        axes.set_xscale("log")
+        axes.set_xlabel(xlabel)
+    panels[0].set_ylabel(f"test {metric.name} at the best β so far ({metric.unit})")
+    panels[1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

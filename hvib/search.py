@@ -37,10 +37,10 @@ def grid(run: Run, obtain: Obtain) -> Iterator[Record]:
 
 
 def random(run: Run, obtain: Obtain) -> Iterator[Record]:
-    """VIB at as many β as the grid has, drawn uniformly in log β over its range."""
+    """VIB at as many β as the grid has, drawn uniformly in log β over its range, to three digits."""
     low, high = math.log(run.betas[0]), math.log(run.betas[-1])
     for draw in np.random.default_rng(run.seed).uniform(low, high, len(run.betas)):
-        yield obtain(_vib(run, float(f"{math.exp(draw):.6g}")))
+        yield obtain(_vib(run, float(f"{math.exp(draw):.3g}")))
 
 
 def bayesian(run: Run, obtain: Obtain) -> Iterator[Record]:
@@ -56,7 +56,7 @@ def bayesian(run: Run, obtain: Obtain) -> Iterator[Record]:
     for _ in run.betas:
         trial = study.ask()
         beta = trial.suggest_float("beta", run.betas[0], run.betas[-1], log=True)
-        record = obtain(_vib(run, float(f"{beta:.6g}")))
+        record = obtain(_vib(run, float(f"{beta:.3g}")))
         study.tell(trial, _score(record))
         yield record
 

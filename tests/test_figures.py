@@ -14,7 +14,9 @@ from test_claims import BETAS, error, fake, vib
 
 from hvib import figures
 from hvib.claims import Curve, collect, curve_rows, judge, over_seeds
+from hvib.config import ACCURACY
 from hvib.ranging import BLUETOOTH, ONE_PATH, WIFI, simulate
+from hvib.search import Found
 
 
 @pytest.fixture
@@ -206,4 +208,24 @@ def test_regret_of_a_known_minimum_shows_each_seed_and_the_mean() -> None:
     assert drawn[1] == pytest.approx([30, 50])
     assert drawn[2] == pytest.approx([20, 40])
     assert [t.get_text() for t in axes.texts] == ["Hyper-VIB"]
+    plt.close("all")
+
+
+def test_searches_are_drawn_at_what_they_cost() -> None:
+    def found(runs: float, test: float) -> Found:
+        return Found(runs, 10 * runs, 1e-3, test, test)
+
+    courses = {
+        "grid": [[found(1, 0.5), found(2, 0.7)], [found(1, 0.6), found(2, 0.6)]],
+        "Hyper-VIB": [[found(1, 0.9)], [found(1, 0.7)]],
+    }
+    left, right = figures.search_courses(courses, ACCURACY).axes
+    (line,) = [line for line in left.get_lines() if line.get_label() == "grid"]
+    assert line.get_xdata() == pytest.approx([1, 2])
+    assert line.get_ydata() == pytest.approx([55, 65])
+    assert right.get_xlabel() == "training (s)"
+    names = [t.get_text() for t in right.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert sorted(names) == ["Hyper-VIB", "grid"]
+    point = left.containers[0].lines[0]  # type: ignore[attr-defined]
+    assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((1, 80))
     plt.close("all")
