@@ -37,7 +37,10 @@ def grid(run: Run, obtain: Obtain) -> Iterator[Record]:
 
 
 def random(run: Run, obtain: Obtain) -> Iterator[Record]:
-    """VIB at as many β as the grid has, drawn uniformly in log β over its range, to three digits."""
+    """VIB at as many β as the grid has, drawn uniformly in log β over its range.
+
+    To three digits, as in `bayesian`: rounding elsewhere then asks for the same runs.
+    """
     low, high = math.log(run.betas[0]), math.log(run.betas[-1])
     for draw in np.random.default_rng(run.seed).uniform(low, high, len(run.betas)):
         yield obtain(_vib(run, float(f"{math.exp(draw):.3g}")))
