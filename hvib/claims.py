@@ -222,6 +222,11 @@ _OF_ERROR = Yardstick("error", "lowers the error", 0.05, 1.0, relative=True)
 """5% of a mean squared error is the spread of seeds on the ranging tasks; twofold is a drop."""
 
 
+def yardstick(metric: Metric) -> Yardstick:
+    """How values of a metric are compared."""
+    return _OF_ACCURACY if metric.higher_is_better else _OF_ERROR
+
+
 def judge(curves: dict[str, list[Curve]], name: str = "Hyper-VIB") -> list[Verdict]:
     """The paper's claims, put to one task.
 
@@ -232,7 +237,7 @@ def judge(curves: dict[str, list[Curve]], name: str = "Hyper-VIB") -> list[Verdi
     vib, hyper = curves["VIB"], curves[name]
     longer = curves.get(f"{name}, 2× epochs", hyper)
     betas = vib[0].betas
-    by = _OF_ACCURACY if vib[0].metric.higher_is_better else _OF_ERROR
+    by = yardstick(vib[0].metric)
     metric_v, metric_h = (over_seeds(group, "metric").mean for group in (vib, hyper))
 
     def saved(ours: Sequence[Curve]) -> float:

@@ -5,15 +5,15 @@ records of what was trained, in order. `course` is what a search has found at wh
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from hvib import ledger
-from hvib.claims import collect
-from hvib.config import METRICS, Run, require_known
+from hvib.claims import collect, yardstick
+from hvib.config import METRICS, Metric, Run, require_known
 from hvib.ledger import Record
 
 Obtain = Callable[[Run], Record]
@@ -144,3 +144,15 @@ def course(name: str, run: Run, obtain: Obtain = ledger.obtain) -> list[Found]:
             best = _score(record), here
         found.append(best[1]._replace(runs=runs, seconds=seconds))
     return found
+
+
+def runs_until(found: Sequence[Found], reference: float, metric: Metric) -> float:
+    """VIB runs' worth of training until the validation metric rivals a reference; ∞ if never.
+
+    To rival is what it is in `hvib.claims.judge`: 0.2 points of accuracy or 5% of an error.
+    """
+    by = yardstick(metric)
+    rivals = (
+        f.runs for f in found if by.worse(np.array(f.validation), np.array(reference)) <= by.rival
+    )
+    return next(rivals, math.inf)

@@ -7,9 +7,9 @@ import pytest
 from test_claims import BETAS, fake
 
 from hvib import ledger
-from hvib.config import Run, make_run
+from hvib.config import ACCURACY, SQUARED_ERROR, Run, make_run
 from hvib.ledger import Record
-from hvib.search import SEARCHES, course
+from hvib.search import SEARCHES, Found, course, runs_until
 
 RUN = make_run("mnist", "vib", betas=BETAS)
 
@@ -82,6 +82,13 @@ def test_the_bayesian_search_closes_in() -> None:
     away = [abs(math.log10(run.betas[0] / 3e-5)) for run in asked]
     assert min(away[:4]) > 0.3
     assert min(away) < 0.05
+
+
+def test_a_reference_is_rivalled_within_the_margin() -> None:
+    found = [Found(k, 0.0, 1e-3, value, 0.0) for k, value in enumerate([0.5, 0.3, 0.206], 1)]
+    assert runs_until(found, 0.2, SQUARED_ERROR) == 3
+    assert runs_until(found, 0.19, SQUARED_ERROR) == math.inf
+    assert runs_until(found, 0.501, ACCURACY) == 1
 
 
 def test_an_unknown_search_is_named() -> None:
