@@ -172,7 +172,7 @@ def metric_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
 
 def metric_of_tasks(tasks: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure:
     """The test metric over β, a panel for each task, as the paper's Fig. 4; β selected ringed."""
-    figure, panels = plt.subplots(2, -(-len(tasks) // 2), figsize=(9.5, 7.0), squeeze=False)
+    figure, panels = plt.subplots(2, -(-len(tasks) // 2), figsize=(7.4, 6.2), squeeze=False)
     labels = dict.fromkeys(label for curves in tasks.values() for label in curves)
     for axes, (task, curves) in zip(panels.flat, tasks.items(), strict=False):
         _beta_axis(axes, curves)

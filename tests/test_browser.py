@@ -31,6 +31,7 @@ PAGES = [
     "notebooks/07-bluetooth",
     "notebooks/08-wifi",
     "notebooks/09-results",
+    "notebooks/09b-search",
     "notebooks/10-your-own",
 ]
 

@@ -18,6 +18,7 @@ from hvib.config import Run, make_run, plan, studies
 from hvib.estimators import known_shape_bound
 from hvib.ledger import DamagedRecord, Record
 from hvib.ranging import LINKS, SEEDS, simulate
+from hvib.search import SEARCHES, course
 from hvib.train import Diverged, evaluate
 
 RUN = make_run("digits", "vib", "smoke", betas=(1e-3,))
@@ -210,6 +211,17 @@ def test_committed_records_cover_the_pages() -> None:
         runs += [run for study in studies(task, "full").values() for run in study]
         missing = [run.slug for run in runs if ledger.find(run) is None]
         assert not missing, task
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_committed_records_cover_the_searches(name: str) -> None:
+    def on_record(run: Run) -> Record:
+        record = ledger.find(run)
+        assert record, run.slug
+        return record
+
+    for seed in (0, 1, 2):
+        course(name, make_run("bluetooth", "vib", seed=seed), on_record)
 
 
 def test_no_network_on_record_beats_its_bound() -> None:

@@ -42,6 +42,21 @@ def test_batched_grid_equals_separate_training(digits: Data) -> None:
             torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-4)
 
 
+def test_warm_started_grid_goes_on_where_the_last_system_ended(digits: Data) -> None:
+    run = run_of("vib-warm", 1e-4, 1e-2, epochs=6)
+    stack = METHODS[run.method].build(run)
+    course = fit(stack, digits, run, device="cpu")
+    assert isinstance(stack, Stacked)
+    assert len(course.epoch_objectives) == 6 + 2
+    first, second = stack.unstack()
+    system = trained(run_of("vib", 1e-4, epochs=6), digits)
+    for name, value in system.named_parameters():
+        assert torch.equal(first[name], value)
+    fit(system, digits, run_of("vib", 1e-2, epochs=2), device="cpu")
+    for name, value in system.named_parameters():
+        assert torch.equal(second[name], value)
+
+
 @pytest.mark.parametrize("method", ["vib", "hyper-vib"])
 def test_training_is_the_seed_s(method: str, digits: Data) -> None:
     betas = (1e-3,) if method == "vib" else ()
