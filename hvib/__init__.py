@@ -1,5 +1,6 @@
 """Hyper-VIB: one training run of the variational information bottleneck for every β."""
 
+import hvib.ablation  # its methods join by name
 import hvib.ranging  # noqa: F401  # its simulated tasks join by name
 from hvib.channel import AWGN
 from hvib.config import Run, beta_grid, make_run, plan

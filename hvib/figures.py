@@ -13,6 +13,7 @@ from IPython.display import HTML, Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hvib.ablation import Comparison
 from hvib.claims import (
     PAPER_SECONDS,
     Curve,
@@ -280,6 +281,38 @@ def search_courses(courses: Mapping[str, Sequence[Sequence[Found]]], metric: Met
         axes.set_xlabel(xlabel)
     panels[0].set_ylabel(f"test {metric.name} at the best β so far ({metric.unit})")
     panels[1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def ablation_regrets(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
+    """Mean and largest regret of each variant on test data, by what it varies.
+
+    The first of each group is Hyper-VIB as the paper has it, drawn in its colour.
+    """
+    rows = [
+        (group, name, k == 0, found)
+        for group, variants in groups.items()
+        for k, (name, found) in enumerate(variants.items())
+    ]
+    figure, panels = plt.subplots(1, 2, figsize=(9.5, 0.6 + 0.27 * (len(rows) + len(groups))))
+    heights: list[float] = []
+    for group, _, first, _ in rows:
+        heights.append((heights[-1] if heights else 0) - (2 if first and group else 1))
+    for axes, column, title in zip(
+        panels, ("test", "worst"), ("mean over β", "largest over β"), strict=True
+    ):
+        axes.axvline(0, color="#0072B2", lw=1.2)
+        for (_, _, first, found), y in zip(rows, heights, strict=True):
+            color = _style("Hyper-VIB")["color"] if first else "#555555"
+            axes.plot(100 * getattr(found, column), y, "o", color=color)
+        axes.set(title=title, xlabel="test regret against VIB (%)")
+        axes.set_yticks(heights, [name for _, name, _, _ in rows])
+    panels[1].tick_params(labelleft=False)
+    for (group, _, first, _), y in zip(rows, heights, strict=True):
+        if first:
+            panels[0].text(
+                0, y + 0.65, group, transform=panels[0].get_yaxis_transform(), fontweight="bold"
+            )
     return figure
 
 

@@ -53,6 +53,8 @@ class Method:
     power: float = 0.0
     """p: each β's loss is divided by a running estimate of its size to this power"""
     check: Callable[[Run], None] = lambda run: None
+    draw: Callable[[float, float, int, torch.Generator], Tensor] = objective.draw_betas
+    """draws a step's β: smallest, largest, how many, source of chance"""
 
 
 def _one_beta(run: Run) -> None:
@@ -235,7 +237,7 @@ def steps(
             x, y = batches(shuffled[step % per_epoch], generator)
             x, y = x.unflatten(0, (shares, -1)), y.unflatten(0, (shares, -1))
             if not method.fixed:
-                betas = objective.draw_betas(run.betas[0], run.betas[-1], shares, generator)
+                betas = method.draw(run.betas[0], run.betas[-1], shares, generator)
             noise = draw_noise(shares, x.shape[1], run.features, generator)
             with _autocast(dtype, where), at(betas):
                 output = model(x, noise)

@@ -1,0 +1,202 @@
+"""Variants of Hyper-VIB that differ from it in one choice; their methods join by name.
+
+`variants` gives the runs by what they vary, `compare` what came of each.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hvib.claims import Curve, at_selected, regret
+from hvib.config import Run
+from hvib.hyper import FreeGate, Gate, Gated, hyperize
+from hvib.models import System, build
+from hvib.train import METHODS
+
+
+class Standardised(Gate):
+    """S(u t + v), t = log β standardised over its range, from −1 to 1."""
+
+    def __init__(self, size: int, betas: tuple[float, float]) -> None:
+        super().__init__(size)
+        low, high = (math.log(beta) for beta in betas)
+        self.middle, self.radius = (low + high) / 2, max((high - low) / 2, 1.0)
+
+    def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
+        return self.bounded(torch.addcmul(self.v, self.standard(log_beta), self.u))
+
+    def standard(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M 1"]:
+        """T of each β."""
+        return ((log_beta.to(self.u) - self.middle) / self.radius)[:, None]
+
+    def bounded(self, h: Float[Tensor, "M m"]) -> Float[Tensor, "M m"]:
+        """What keeps the scale in its range."""
+        return torch.sigmoid(h)
+
+
+class Softplus(Standardised):
+    """ln(1 + e^(u t + v)): a scale above 0 without an upper bound, 1 at the start."""
+
+    def __init__(self, size: int, betas: tuple[float, float]) -> None:
+        super().__init__(size, betas)
+        nn.init.constant_(self.v, math.log(math.e - 1))
+
+    def bounded(self, h: Float[Tensor, "M m"]) -> Float[Tensor, "M m"]:
+        return F.softplus(h)
+
+
+class Film(Standardised):
+    """Scale and shift, each affine in t: 4·m parameters; the plain model at the start."""
+
+    def __init__(self, size: int, betas: tuple[float, float]) -> None:
+        super().__init__(size, betas)
+        nn.init.ones_(self.v)
+        self.shift = nn.Parameter(torch.zeros(2, size))
+
+    def bounded(self, h: Float[Tensor, "M m"]) -> Float[Tensor, "M m"]:
+        return h
+
+    def modulation(self, log_beta: Float[Tensor, " M"]) -> tuple[Tensor, Tensor]:
+        shift = torch.addcmul(self.shift[1], self.standard(log_beta), self.shift[0])
+        return self(log_beta), shift
+
+
+class Network(FreeGate):
+    """The scale of a `FreeGate` without its shift."""
+
+    def modulation(self, log_beta: Float[Tensor, " M"]) -> tuple[Tensor, Tensor]:
+        scale, shift = super().modulation(log_beta)
+        return scale, torch.zeros_like(shift)
+
+
+class UsualStart(Gate):
+    """The paper's gate, u and v started as PyTorch starts Linear(1, m): uniform in (−1, 1)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        nn.init.uniform_(self.u, -1, 1)
+        nn.init.uniform_(self.v, -1, 1)
+
+
+def _uniform_betas(
+    low: float, high: float, count: int, generator: torch.Generator
+) -> Float[Tensor, " M"]:
+    """M draws uniform in β itself, stratified: all but a few are large."""
+    strata = torch.arange(count, device=generator.device)
+    u = (strata + torch.rand(count, generator=generator, device=generator.device)) / count
+    return low + (high - low) * u
+
+
+def _plain_heads(run: Run) -> System:
+    """Hyper-VIB without gates on the last layer of the device and of the network."""
+    system = hyperize(build(run), run.seed)
+    for part in (system.device, system.network):
+        gated = [m for m in part.modules() if isinstance(m, Gated)]
+        for parent in part.modules():
+            for name, child in parent.named_children():
+                if child is gated[-1]:
+                    setattr(parent, name, gated[-1].layer)
+    return system
+
+
+def _gated(gate: Callable[..., Gate]) -> Callable[[Run], System]:
+    def make(run: Run) -> System:
+        return hyperize(build(run), run.seed, partial(gate, betas=(run.betas[0], run.betas[-1])))
+
+    return make
+
+
+_PAPER = METHODS["hyper-vib"]
+
+METHODS |= {
+    "hyper-vib-standardised": replace(_PAPER, build=_gated(Standardised)),
+    "hyper-vib-softplus": replace(_PAPER, build=_gated(Softplus)),
+    "hyper-vib-film": replace(_PAPER, build=_gated(Film)),
+    "hyper-vib-network": replace(_PAPER, build=_gated(Network)),
+    "hyper-vib-network-shift": replace(_PAPER, build=_gated(FreeGate)),
+    "hyper-vib-usual-start": replace(
+        _PAPER, build=lambda run: hyperize(build(run), run.seed, UsualStart)
+    ),
+    "hyper-vib-plain-heads": replace(_PAPER, build=_plain_heads),
+    "hyper-vib-uniform": replace(_PAPER, draw=_uniform_betas),
+    **{f"hyper-vib-power-{power:g}": replace(_PAPER, power=power) for power in (0.25, 0.5, 0.75)},
+}
+
+
+def variants(run: Run) -> dict[str, dict[str, Run]]:
+    """Runs by what they vary and how; the first of each group is `run` itself, the paper's.
+
+    Args:
+        run: of method `hyper-vib`.
+    """
+
+    def method(name: str) -> Run:
+        return replace(run, method=f"hyper-vib-{name}")
+
+    return {
+        "gate": {
+            "S(u log β + v)": run,
+            "S(u t + v)": method("standardised"),
+            "softplus(u t + v)": method("softplus"),
+            "affine scale and shift": method("film"),
+            "small network, scale": method("network"),
+            "small network, scale and shift": method("network-shift"),
+        },
+        "start of the gate": {"nearly open": run, "as Linear(1, m)": method("usual-start")},
+        "last layers": {"gated": run, "plain": method("plain-heads")},
+        "β in a step": {
+            f"{run.shares} shares": run,
+            "one": replace(run, shares=1),
+            "one an example": replace(run, shares=run.batch_size),
+        },
+        "density of β": {"uniform in log β": run, "uniform in β": method("uniform")},
+        "power p of the scale": {
+            "0": run,
+            **{f"{power:g}": method(f"power-{power:g}") for power in (0.25, 0.5, 0.75)},
+            "1": method("log"),
+        },
+        "epochs": {
+            "1×": run,
+            "½×": replace(run, epochs=max(run.epochs // 2, 1)),
+            "2×": replace(run, epochs=2 * run.epochs),
+            "4×": replace(run, epochs=4 * run.epochs),
+        },
+    }
+
+
+class Comparison(NamedTuple):
+    """What came of a variant, mean over seeds."""
+
+    train: float
+    """mean relative regret over β on training data"""
+    test: float
+    """the same on test data"""
+    worst: float
+    """largest relative regret on test data"""
+    worst_beta: float
+    """where it is"""
+    metric: float
+    """the test metric at the β selected"""
+    parameters: int
+
+
+def compare(ours: list[Curve], vib: list[Curve]) -> Comparison:
+    """A variant's curves, one for each seed, against VIB's."""
+    train, test = (regret(ours, vib, split).mean for split in ("train", "test"))
+    worst = int(np.argmax(test))
+    return Comparison(
+        float(train.mean()),
+        float(test.mean()),
+        float(test[worst]),
+        float(ours[0].betas[worst]),
+        float(at_selected(ours).mean),
+        ours[0].parameters,
+    )
