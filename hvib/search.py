@@ -5,6 +5,7 @@ records of what was trained, in order. `course` is what a search has found at wh
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -51,7 +52,9 @@ def bayesian(run: Run, obtain: Obtain) -> Iterator[Record]:
 
     The first four are random; the process is Optuna's.
     """
-    import optuna  # here, not above: nothing else needs it
+    with warnings.catch_warnings():  # of a progress bar that is not drawn
+        warnings.simplefilter("ignore")
+        import optuna  # here, not above: nothing else needs it
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.GPSampler(seed=run.seed, n_startup_trials=4)
