@@ -277,8 +277,9 @@ def search_courses(courses: Mapping[str, Sequence[Sequence[Found]]], metric: Met
             else:
                 spread = np.abs(np.array([found.min(0), found.max(0)]) - middle)
                 axes.errorbar(at, middle, spread, fmt="o", color=color, capsize=3, label=label)
-        axes.set_xscale("log")
-        axes.set_xlabel(xlabel)
+        axes.set(xscale="log", xlabel=xlabel)
+        if not metric.higher_is_better:
+            axes.set_yscale("log")
     panels[0].set_ylabel(f"test {metric.name} at the best β so far ({metric.unit})")
     panels[1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
