@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hvib.claims import Curve, at_selected, regret
+from hvib.claims import Curve, Interval, at_selected, interval, regret
 from hvib.config import Run
 from hvib.hyper import FreeGate, Gate, Gated, hyperize
 from hvib.models import System, build
@@ -173,29 +173,33 @@ def variants(run: Run) -> dict[str, dict[str, Run]]:
 
 
 class Comparison(NamedTuple):
-    """What came of a variant, mean over seeds."""
+    """What came of a variant."""
 
-    train: float
-    """mean relative regret over β on training data"""
-    test: float
+    train: Interval
+    """mean over β of the relative regret on training data, over seeds"""
+    test: Interval
     """the same on test data"""
     worst: float
-    """largest relative regret on test data"""
+    """largest relative regret on test data, of the mean over seeds"""
     worst_beta: float
     """where it is"""
     metric: float
-    """the test metric at the β selected"""
+    """the test metric at the β selected, mean over seeds"""
     parameters: int
 
 
 def compare(ours: list[Curve], vib: list[Curve]) -> Comparison:
-    """A variant's curves, one for each seed, against VIB's."""
-    train, test = (regret(ours, vib, split).mean for split in ("train", "test"))
-    worst = int(np.argmax(test))
+    """A variant's curves, one for each seed, against VIB's of the same seeds."""
+    train, test = (
+        interval(np.array([regret([curve], vib, split).mean.mean() for curve in ours]))
+        for split in ("train", "test")
+    )
+    over_beta = regret(ours, vib, "test").mean
+    worst = int(np.argmax(over_beta))
     return Comparison(
-        float(train.mean()),
-        float(test.mean()),
-        float(test[worst]),
+        train,
+        test,
+        float(over_beta[worst]),
         float(ours[0].betas[worst]),
         float(at_selected(ours).mean),
         ours[0].parameters,

@@ -299,13 +299,14 @@ def ablation_regrets(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
     heights: list[float] = []
     for group, _, first, _ in rows:
         heights.append((heights[-1] if heights else 0) - (2 if first and group else 1))
-    for axes, column, title in zip(
-        panels, ("test", "worst"), ("mean over β", "largest over β"), strict=True
-    ):
-        axes.axvline(0, color="#0072B2", lw=1.2)
-        for (_, _, first, found), y in zip(rows, heights, strict=True):
-            color = _style("Hyper-VIB")["color"] if first else "#555555"
-            axes.plot(100 * getattr(found, column), y, "o", color=color)
+    left, right = panels
+    for (_, name, first, found), y in zip(rows, heights, strict=True):
+        color = _style("Hyper-VIB")["color"] if first else "#555555"
+        left.plot([100 * found.test.low, 100 * found.test.high], [y, y], color=color, lw=1.2)
+        left.plot(100 * found.test.mean, y, "o", color=color, label=name)
+        right.plot(100 * found.worst, y, "o", color=color, label=name)
+    for axes, title in ((left, "mean over β"), (right, "largest over β")):
+        axes.axvline(0, color="#0072B2", lw=1.2, zorder=0)
         axes.set(title=title, xlabel="test regret against VIB (%)")
         axes.set_yticks(heights, [name for _, name, _, _ in rows])
     panels[1].tick_params(labelleft=False)

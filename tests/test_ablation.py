@@ -1,6 +1,7 @@
 """Variants of Hyper-VIB: each differs from it in the one choice it names."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -116,13 +117,17 @@ def test_variants_are_built_from_one_plain_system() -> None:
 
 
 def test_a_comparison_tells_the_mean_and_the_worst_regret() -> None:
-    ours = [fake("hyper-vib", s, lambda b: 0.9, objective=lambda b: 1 + (b > 0.5)) for s in (0, 1)]
+    def cost(seed: int) -> Callable[[float], float]:
+        return lambda beta: 1 + seed + (beta > 0.5)
+
+    ours = [fake("hyper-vib", s, lambda b: 0.9, objective=cost(s)) for s in (0, 1)]
     vib = [
         fake("vib", s, lambda b: 0.8, objective=lambda b: 1.0, betas=(b,))
         for s in (0, 1)
         for b in BETAS
     ]
     found = compare(*(next(iter(collect(part).values())) for part in (ours, vib)))
-    assert found.test == pytest.approx(1 / 13)
-    assert (found.worst, found.worst_beta) == pytest.approx((1.0, 1.0))
+    assert found.test.mean == pytest.approx(1 / 13 + 0.5)
+    assert found.test.mean - found.test.low == pytest.approx(12.706 * 0.5, rel=1e-3)  # t, 1 degree
+    assert (found.worst, found.worst_beta) == pytest.approx((1.5, 1.0))
     assert found.metric == pytest.approx(0.9)

@@ -32,6 +32,7 @@ PAGES = [
     "notebooks/08-wifi",
     "notebooks/09-results",
     "notebooks/09b-search",
+    "notebooks/09c-ablations",
     "notebooks/10-your-own",
 ]
 

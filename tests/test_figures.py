@@ -13,7 +13,8 @@ import pytest
 from test_claims import BETAS, error, fake, vib
 
 from hvib import figures
-from hvib.claims import Curve, collect, curve_rows, judge, over_seeds
+from hvib.ablation import Comparison
+from hvib.claims import Curve, Interval, collect, curve_rows, judge, over_seeds
 from hvib.config import ACCURACY
 from hvib.ranging import BLUETOOTH, ONE_PATH, WIFI, simulate
 from hvib.search import Found
@@ -228,4 +229,26 @@ def test_searches_are_drawn_at_what_they_cost() -> None:
     assert sorted(names) == ["Hyper-VIB", "grid"]
     point = left.containers[0].lines[0]  # type: ignore[attr-defined]
     assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((1, 80))
+    plt.close("all")
+
+
+def test_ablations_are_drawn_by_what_they_vary() -> None:
+    def found(test: float) -> Comparison:
+        mean = Interval(*np.array([test, test - 0.05, test + 0.05]))
+        return Comparison(mean, mean, 2 * test, 1.0, 0.9, 100)
+
+    groups = {
+        "gate": {"sigmoid": found(0.1), "softplus": found(0.2)},
+        "epochs": {"1×": found(0.1), "2×": found(-0.1)},
+    }
+    left, right = figures.ablation_regrets(groups).axes
+    assert [t.get_text() for t in left.get_yticklabels()] == ["sigmoid", "softplus", "1×", "2×"]
+    assert [t.get_text() for t in left.texts] == ["gate", "epochs"]
+    spans = [line.get_xdata() for line in left.get_lines() if line.get_marker() == "None"]
+    assert spans[1] == pytest.approx([15, 25])
+    dots = [line for line in right.get_lines() if line.get_marker() == "o"]
+    assert [float(d.get_xdata()[0]) for d in dots] == pytest.approx([20, 40, 20, -20])  # type: ignore[index, arg-type]
+    assert dots[0].get_color() == dots[2].get_color() != dots[1].get_color()
+    heights = [float(d.get_ydata()[0]) for d in dots]  # type: ignore[index, arg-type]
+    assert heights == sorted(heights, reverse=True)
     plt.close("all")

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from hvib import ledger
+from hvib.ablation import variants
 from hvib.config import Run, make_run, plan, studies
 from hvib.estimators import known_shape_bound
 from hvib.ledger import DamagedRecord, Record
@@ -222,6 +223,14 @@ def test_committed_records_cover_the_searches(name: str) -> None:
 
     for seed in (0, 1):
         course(name, make_run("bluetooth", "vib", seed=seed), on_record)
+
+
+def test_committed_records_cover_the_ablations() -> None:
+    for seed in (0, 1, 2):
+        groups = variants(make_run("digits", "hyper-vib", seed=seed)).values()
+        runs = [run for group in groups for run in group.values()]
+        runs += [run for run in plan("digits", seeds=(seed,)) if run.method == "vib"]
+        assert not [run.slug for run in runs if ledger.find(run) is None]
 
 
 def test_no_network_on_record_beats_its_bound() -> None:
