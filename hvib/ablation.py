@@ -1,25 +1,21 @@
 """Variants of Hyper-VIB that differ from it in one choice; their methods join by name.
 
-`variants` gives the runs by what they vary, `compare` what came of each.
+`variants` gives the runs by what they vary, `hvib.claims.compare` what came of each.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hvib.claims import Curve, Interval, at_selected, interval, regret
 from hvib.config import Run
-from hvib.hyper import FreeGate, Gate, Gated, hyperize
+from hvib.hyper import FreeGate, Gate, Gated, hyperize, standardised
 from hvib.models import System, build
-from hvib.train import METHODS
+from hvib.objective import stratified
+from hvib.train import METHODS, hyper, over_range
 
 
 class Standardised(Gate):
@@ -27,15 +23,11 @@ class Standardised(Gate):
 
     def __init__(self, size: int, betas: tuple[float, float]) -> None:
         super().__init__(size)
-        low, high = (math.log(beta) for beta in betas)
-        self.middle, self.radius = (low + high) / 2, max((high - low) / 2, 1.0)
+        self.betas = betas
 
     def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
-        return self.bounded(torch.addcmul(self.v, self.standard(log_beta), self.u))
-
-    def standard(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M 1"]:
-        """T of each β."""
-        return ((log_beta.to(self.u) - self.middle) / self.radius)[:, None]
+        t = standardised(log_beta.to(self.u), self.betas)
+        return self.bounded(torch.addcmul(self.v, t, self.u))
 
     def bounded(self, h: Float[Tensor, "M m"]) -> Float[Tensor, "M m"]:
         """What keeps the scale in its range."""
@@ -65,8 +57,8 @@ class Film(Standardised):
         return h
 
     def modulation(self, log_beta: Float[Tensor, " M"]) -> tuple[Tensor, Tensor]:
-        shift = torch.addcmul(self.shift[1], self.standard(log_beta), self.shift[0])
-        return self(log_beta), shift
+        t = standardised(log_beta.to(self.u), self.betas)
+        return self(log_beta), torch.addcmul(self.shift[1], t, self.shift[0])
 
 
 class Network(FreeGate):
@@ -90,9 +82,7 @@ def _uniform_betas(
     low: float, high: float, count: int, generator: torch.Generator
 ) -> Float[Tensor, " M"]:
     """M draws uniform in β itself, stratified: all but a few are large."""
-    strata = torch.arange(count, device=generator.device)
-    u = (strata + torch.rand(count, generator=generator, device=generator.device)) / count
-    return low + (high - low) * u
+    return low + (high - low) * stratified(count, generator)
 
 
 def _plain_heads(run: Run) -> System:
@@ -107,24 +97,15 @@ def _plain_heads(run: Run) -> System:
     return system
 
 
-def _gated(gate: Callable[..., Gate]) -> Callable[[Run], System]:
-    def make(run: Run) -> System:
-        return hyperize(build(run), run.seed, partial(gate, betas=(run.betas[0], run.betas[-1])))
-
-    return make
-
-
 _PAPER = METHODS["hyper-vib"]
 
 METHODS |= {
-    "hyper-vib-standardised": replace(_PAPER, build=_gated(Standardised)),
-    "hyper-vib-softplus": replace(_PAPER, build=_gated(Softplus)),
-    "hyper-vib-film": replace(_PAPER, build=_gated(Film)),
-    "hyper-vib-network": replace(_PAPER, build=_gated(Network)),
-    "hyper-vib-network-shift": replace(_PAPER, build=_gated(FreeGate)),
-    "hyper-vib-usual-start": replace(
-        _PAPER, build=lambda run: hyperize(build(run), run.seed, UsualStart)
-    ),
+    "hyper-vib-standardised": hyper(over_range(Standardised)),
+    "hyper-vib-softplus": hyper(over_range(Softplus)),
+    "hyper-vib-film": hyper(over_range(Film)),
+    "hyper-vib-network": hyper(over_range(Network)),
+    "hyper-vib-network-shift": hyper(over_range(FreeGate)),
+    "hyper-vib-usual-start": hyper(lambda run: UsualStart),
     "hyper-vib-plain-heads": replace(_PAPER, build=_plain_heads),
     "hyper-vib-uniform": replace(_PAPER, draw=_uniform_betas),
     **{f"hyper-vib-power-{power:g}": replace(_PAPER, power=power) for power in (0.25, 0.5, 0.75)},
@@ -170,37 +151,3 @@ def variants(run: Run) -> dict[str, dict[str, Run]]:
             "4×": replace(run, epochs=4 * run.epochs),
         },
     }
-
-
-class Comparison(NamedTuple):
-    """What came of a variant."""
-
-    train: Interval
-    """mean over β of the relative regret on training data, over seeds"""
-    test: Interval
-    """the same on test data"""
-    worst: float
-    """largest relative regret on test data, of the mean over seeds"""
-    worst_beta: float
-    """where it is"""
-    metric: float
-    """the test metric at the β selected, mean over seeds"""
-    parameters: int
-
-
-def compare(ours: list[Curve], vib: list[Curve]) -> Comparison:
-    """A variant's curves, one for each seed, against VIB's of the same seeds."""
-    train, test = (
-        interval(np.array([regret([curve], vib, split).mean.mean() for curve in ours]))
-        for split in ("train", "test")
-    )
-    over_beta = regret(ours, vib, "test").mean
-    worst = int(np.argmax(over_beta))
-    return Comparison(
-        train,
-        test,
-        float(over_beta[worst]),
-        float(ours[0].betas[worst]),
-        float(at_selected(ours).mean),
-        ours[0].parameters,
-    )

@@ -161,6 +161,40 @@ def regret(
     return interval(np.stack([(a - b) / (b if relative else 1) for a, b in pairs]))
 
 
+class Comparison(NamedTuple):
+    """What came of a variant."""
+
+    train: Interval
+    """mean over β of the relative regret on training data, over seeds"""
+    test: Interval
+    """the same on test data"""
+    worst: float
+    """largest relative regret on test data, of the mean over seeds"""
+    worst_beta: float
+    """where it is"""
+    metric: float
+    """the test metric at the β selected, mean over seeds"""
+    parameters: int
+
+
+def compare(ours: list[Curve], vib: list[Curve]) -> Comparison:
+    """A variant's curves, one for each seed, against VIB's of the same seeds."""
+    train, test = (
+        interval(np.array([regret([curve], vib, split).mean.mean() for curve in ours]))
+        for split in ("train", "test")
+    )
+    over_beta = regret(ours, vib, "test").mean
+    worst = int(np.argmax(over_beta))
+    return Comparison(
+        train,
+        test,
+        float(over_beta[worst]),
+        float(ours[0].betas[worst]),
+        float(at_selected(ours).mean),
+        ours[0].parameters,
+    )
+
+
 def beta_text(beta: float) -> str:
     """A β as prose has it: 3.2 × 10⁻⁴, 10⁻⁶, 0.1."""
     if beta >= 0.01:

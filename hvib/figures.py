@@ -13,9 +13,9 @@ from IPython.display import HTML, Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hvib.ablation import Comparison
 from hvib.claims import (
     PAPER_SECONDS,
+    Comparison,
     Curve,
     Interval,
     Verdict,

@@ -72,6 +72,12 @@ class Gate(nn.Module):
         return self(log_beta), None
 
 
+def standardised(log_beta: Float[Tensor, " M"], betas: tuple[float, float]) -> Float[Tensor, "M 1"]:
+    """t: log β over the range of β, from −1 at its lower end to 1 at its upper."""
+    low, high = (math.log(beta) for beta in betas)
+    return ((log_beta - (low + high) / 2) / max((high - low) / 2, 1.0))[:, None]
+
+
 class FreeGate(Gate):
     """A gate without bounds: scale 1 + a(β) and shift b(β), both from a small network of log β.
 
@@ -88,8 +94,7 @@ class FreeGate(Gate):
 
     def __init__(self, size: int, betas: tuple[float, float], hidden: int = 16) -> None:
         nn.Module.__init__(self)
-        low, high = (math.log(beta) for beta in betas)
-        self.middle, self.radius = (low + high) / 2, max((high - low) / 2, 1.0)
+        self.betas = betas
         self.u = nn.Parameter(torch.randn(hidden) * 2)
         self.v = nn.Parameter(torch.randn(hidden))
         self.out = nn.Linear(hidden, 2 * size)
@@ -100,8 +105,8 @@ class FreeGate(Gate):
         return self.modulation(log_beta)[0]
 
     def modulation(self, log_beta: Float[Tensor, " M"]) -> tuple[Tensor, Tensor]:
-        t = (log_beta.to(self.u) - self.middle) / self.radius
-        features = torch.tanh(torch.outer(t, self.u) + self.v) / math.sqrt(len(self.u))
+        t = standardised(log_beta.to(self.u), self.betas)
+        features = torch.tanh(t * self.u + self.v) / math.sqrt(len(self.u))
         scale, shift = self.out(features).chunk(2, -1)
         return 1 + scale, shift
 
@@ -150,8 +155,10 @@ class Gated(nn.Module):
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
 # Scaled input, scaled output, channel by channel: a norm behind them still divides the scale out.
-_HOMOGENEOUS = (nn.ReLU, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d)
-_PASSED = (*_HOMOGENEOUS, nn.Dropout, nn.Dropout2d, nn.Identity)
+_PASSED = (
+    *(nn.ReLU, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d),
+    *(nn.Dropout, nn.Dropout2d, nn.Identity),
+)
 
 
 def _outputs(layer: nn.Module) -> tuple[int, int] | None:

@@ -65,12 +65,18 @@ def path_of(run: Run) -> Path:
 def write(record: Record) -> Path:
     """File a record, whole or not at all; an older one of the same run is replaced."""
     path = path_of(record.config)
-    path.parent.mkdir(parents=True, exist_ok=True)
     values = {**vars(record), "config": record.config.to_json()}
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
-    partial.replace(path)
+    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
+    _file(path, lambda partial: partial.write_text(text))
     return path
+
+
+def _file(path: Path, put: Callable[[Path], object]) -> None:
+    """Let `put` write a file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    put(partial)
+    partial.replace(path)
 
 
 def read(path: Path) -> Record:
@@ -277,10 +283,7 @@ def arrays(
     path = path_of(run).with_suffix(f".{name}.safetensors")
     if fresh or not path.exists():
         made = {key: value.contiguous() for key, value in make().items()}
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        save_file(made, partial)
-        partial.replace(path)
+        _file(path, lambda partial: save_file(made, partial))
     return load_file(path)
 
 

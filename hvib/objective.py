@@ -55,6 +55,12 @@ def terms(output: Output, target: Shaped[Tensor, "M N *k"]) -> Terms:
     )
 
 
+def stratified(count: int, generator: torch.Generator) -> Float[Tensor, " M"]:
+    """M uniform draws from [0, 1), one in each of M equal parts, ascending."""
+    strata = torch.arange(count, device=generator.device)
+    return (strata + torch.rand(count, generator=generator, device=generator.device)) / count
+
+
 def draw_betas(
     beta_min: float, beta_max: float, count: int, generator: torch.Generator
 ) -> Float[Tensor, " M"]:
@@ -63,8 +69,7 @@ def draw_betas(
     One draw falls in each of M equal parts of the range, so that every step sees small and
     large β alike: the same expectation (15) as independent draws, with less variance.
     """
-    strata = torch.arange(count, device=generator.device)
-    u = (strata + torch.rand(count, generator=generator, device=generator.device)) / count
+    u = stratified(count, generator)
     low, high = torch.tensor([beta_min, beta_max], dtype=torch.float64).log().tolist()
     return (low + (high - low) * u).exp()
 

@@ -25,10 +25,10 @@ def _vib(run: Run, beta: float, epochs: int = 0) -> Run:
     return replace(run, method="vib", betas=(beta,), epochs=epochs or run.epochs)
 
 
-def _score(record: Record, split: str = "validation") -> float:
-    """The best metric on a split; larger is better for errors too."""
+def _score(record: Record) -> float:
+    """The best validation metric; larger is better for errors too."""
     sign = 1 if METRICS[record.config.task].higher_is_better else -1
-    return max(sign * row["metric"] for row in record.rows(split))
+    return max(sign * row["metric"] for row in record.rows("validation"))
 
 
 def grid(run: Run, obtain: Obtain) -> Iterator[Record]:

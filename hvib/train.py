@@ -70,9 +70,10 @@ def _several_shares(run: Run) -> None:
     )
 
 
-def _hyper(
-    gate: Callable[[Run], Callable[[int], Gate]], power: float, behind_norms: bool = True
+def hyper(
+    gate: Callable[[Run], Callable[[int], Gate]], power: float = 0.0, behind_norms: bool = True
 ) -> Method:
+    """Hyper-VIB with the gate that `gate` makes of a run."""
     return Method(
         lambda run: hyperize(build(run), run.seed, gate(run), behind_norms=behind_norms),
         lambda run: run.shares,
@@ -86,18 +87,19 @@ def _grid(run: Run) -> Stacked:
     return Stacked([build(run) for _ in run.betas])
 
 
-def _free(run: Run) -> Callable[[int], Gate]:
-    return partial(FreeGate, betas=(run.betas[0], run.betas[-1]))
+def over_range(gate: Callable[..., Gate]) -> Callable[[Run], Callable[[int], Gate]]:
+    """A gate that is told the ends of the run's range of β."""
+    return lambda run: partial(gate, betas=(run.betas[0], run.betas[-1]))
 
 
 METHODS: dict[str, Method] = {
     "vib": Method(build, lambda run: 1, fixed=True, check=_one_beta),
     "vib-batched": Method(_grid, lambda run: 1, fixed=True),
     "vib-warm": Method(_grid, lambda run: 1, fixed=True, warm=True),
-    "hyper-vib": _hyper(lambda run: Gate, power=0.0),
-    "hyper-vib-before": _hyper(lambda run: Gate, power=0.0, behind_norms=False),
-    "hyper-vib-log": _hyper(lambda run: Gate, power=1.0),
-    "hyper-vib-free": _hyper(_free, power=1.0),
+    "hyper-vib": hyper(lambda run: Gate, power=0.0),
+    "hyper-vib-before": hyper(lambda run: Gate, power=0.0, behind_norms=False),
+    "hyper-vib-log": hyper(lambda run: Gate, power=1.0),
+    "hyper-vib-free": hyper(over_range(FreeGate), power=1.0),
 }
 """The methods by name. `vib` trains one system for one β. `vib-batched` trains the systems of
 all β of a grid at once, as one stack; `vib-warm` one after another from the smallest β up, each

@@ -13,8 +13,7 @@ import pytest
 from test_claims import BETAS, error, fake, vib
 
 from hvib import figures
-from hvib.ablation import Comparison
-from hvib.claims import Curve, Interval, collect, curve_rows, judge, over_seeds
+from hvib.claims import Comparison, Curve, Interval, collect, curve_rows, judge, over_seeds
 from hvib.config import ACCURACY
 from hvib.ranging import BLUETOOTH, ONE_PATH, WIFI, simulate
 from hvib.search import Found
