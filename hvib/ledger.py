@@ -182,7 +182,7 @@ def execute(
     model = METHODS[run.method].build(run)
     course = fit(model, data, run, device=device, progress=progress)
     if weights:
-        save_file(model.state_dict(), weights)
+        _save(model.state_dict(), weights)
     return Record(
         config=run,
         curve=curve(model, data.limited(run.limit), run),
@@ -215,6 +215,11 @@ def _rounded(value: float | list[float]) -> float | list[float]:
     if isinstance(value, list):
         return [float(f"{v:.4g}") for v in value]
     return float(f"{value:.7g}")
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    """safetensors takes none in another memory format, as a convolution's filters are here."""
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
 
 
 def weights_of(run: Run) -> Path:
@@ -282,8 +287,8 @@ def arrays(
     """
     path = path_of(run).with_suffix(f".{name}.safetensors")
     if fresh or not path.exists():
-        made = {key: value.contiguous() for key, value in make().items()}
-        _file(path, lambda partial: save_file(made, partial))
+        made = make()
+        _file(path, lambda partial: _save(made, partial))
     return load_file(path)
 
 
@@ -320,7 +325,7 @@ def sweep(
                 continue
             except Diverged as error:
                 kept = path.with_suffix(".diverged.safetensors")
-                save_file(error.state, kept)
+                _save(error.state, kept)
                 failures.append(error)
                 report(f"{run.method} {run.slug}: {error}; they are saved in {str(kept)!r}")
             del pending[path]

@@ -126,8 +126,9 @@ def test_two_sweeps_at_once_share_the_work(results: Path) -> None:
     assert not list(results.rglob("*.partial"))
 
 
-def test_weights_are_kept_where_a_page_asks_for_them(results: Path) -> None:
-    run = make_run("digits", "hyper-vib-free", "smoke", betas=(1e-3, 1e-2))
+@pytest.mark.parametrize("network", ["", "digits-convolutions"])
+def test_weights_are_kept_where_a_page_asks_for_them(network: str, results: Path) -> None:
+    run = make_run("digits", "hyper-vib-free", "smoke", betas=(1e-3, 1e-2), network=network)
     ledger.obtain(run)
     assert not ledger.weights_of(run).exists()
     model = ledger.trained(run)  # trains anew: the record alone has no weights
@@ -207,9 +208,10 @@ def test_verify_retrains_and_finds_a_record_true_or_false(record: Record) -> Non
 
 def test_committed_records_cover_the_pages() -> None:
     """The book builds without data: every recorded page has its whole plan on file."""
-    for task in ("mnist", "bluetooth", "wifi"):
-        runs = plan(task, "full")
-        runs += [run for study in studies(task, "full").values() for run in study]
+    for task in ("mnist", "cifar10", "bluetooth", "wifi"):
+        seeds = (0,) if task == "cifar10" else None
+        runs = plan(task, "full", seeds=seeds)
+        runs += [run for study in studies(task, "full", seeds=seeds).values() for run in study]
         missing = [run.slug for run in runs if ledger.find(run) is None]
         assert not missing, task
 
