@@ -218,7 +218,7 @@ def _rounded(value: float | list[float]) -> float | list[float]:
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    """safetensors takes none in another memory format, as a convolution's filters are here."""
+    """A file takes no tensor in another memory format, as a convolution's filters are here."""
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
 
 

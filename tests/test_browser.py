@@ -28,6 +28,7 @@ PAGES = [
     "notebooks/03-hypernetwork",
     "notebooks/04c-log-objective",
     "notebooks/05-mnist",
+    "notebooks/06-cifar10",
     "notebooks/07-bluetooth",
     "notebooks/08-wifi",
     "notebooks/09-results",
