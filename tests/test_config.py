@@ -143,6 +143,9 @@ def test_norms_of_the_cifar10_page() -> None:
     } | {("", "hyper-vib-before")}
     assert {(r.seed, r.epochs) for r in found} == {(0, 3)}
     assert {r.betas for r in found if r.method == "vib"} == {(1e-4,)}
+    # But for its epochs, what the study has of the page's own network is in the plan.
+    whole = {replace(r, epochs=13) for r in found if not r.network}
+    assert {r.method for r in whole - set(plan("cifar10"))} == {"hyper-vib-before"}
 
 
 GOOD: dict[str, Any] = {
