@@ -25,6 +25,7 @@ NAMES = {
     "hyper-vib-before": "Hyper-VIB, gates before norms",
     "hyper-vib-log": "Hyper-VIB, log",
     "hyper-vib-free": "Hyper-VIB, free",
+    "hyper-vib-ordered": "Hyper-VIB, ordered",
 }
 """The methods as the book calls them."""
 

@@ -259,9 +259,10 @@ SEEDS = {"smoke": (0,), "quick": (0,), "full": (0, 1, 2)}
 """The seeds of each profile."""
 
 
-HYPER = ("hyper-vib", "hyper-vib-log", "hyper-vib-free")
-"""The methods that one training run answers every β with: the paper's first. The others are
-compared where the objective spans decades over β, which is on the ranging tasks."""
+HYPER = ("hyper-vib", "hyper-vib-log", "hyper-vib-free", "hyper-vib-ordered")
+"""The methods that one training run answers every β with: the paper's first, and last the one
+that is closest to a best response. Those between, the steps from one to the other, are compared
+where the objective spans decades over β, which is on the ranging tasks."""
 
 
 def plan(
@@ -274,8 +275,8 @@ def plan(
 ) -> list[Run]:
     """All runs of a task's page.
 
-    For each seed: VIB at each β, and Hyper-VIB (on the ranging tasks all of `HYPER`) over the
-    same range at one and at two times the epochs of a VIB run. For the first seed also the
+    For each seed: VIB at each β, and the first and the last of `HYPER` (on the ranging tasks all)
+    over the same range at one and at two times the epochs of a VIB run. For the first seed also the
     batched grid, which batch norms do not allow and the ranging pages leave to their live part.
 
     Args:
@@ -295,7 +296,7 @@ def plan(
     runs = []
     for seed in seeds:
         runs += [one("vib", seed, (beta,)) for beta in grid]
-        for method in HYPER if task in RANGING else HYPER[:1]:
+        for method in HYPER if task in RANGING else (HYPER[0], HYPER[-1]):
             hyper = one(method, seed, grid)
             runs += [hyper, replace(hyper, epochs=2 * hyper.epochs)]
     batched = [] if task in (*RANGING, "cifar10") else seeds[:1]
@@ -316,7 +317,7 @@ def studies(
     quarter of the epochs. The ranging tasks: `a sixth`, the last of `HYPER` at 1.5 times the
     epochs, which costs a sixth of the grid; `epochs`, VIB at one β of the plateau, with half to
     twice the epochs; `convolutions`, the task's convolutional network, at every fourth β and for
-    the first seed; `any SNR`, one run on measurements of 0 to 40 dB.
+    the first seed; `any SNR`, one run on measurements of 0 to 40 dB (both with free gates).
 
     Raises:
         ValueError, TypeError: as `plan`.
@@ -339,6 +340,7 @@ def studies(
     if task not in ("bluetooth", "wifi"):
         return {}
     last = [run for run in runs if run.method == HYPER[-1] and run.epochs == vib[0].epochs]
+    free = replace(last[0], method="hyper-vib-free")
     sparse = [run for run in vib if run.betas in grid[::4] and run.seed == vib[0].seed]
     return {
         "a sixth": [replace(run, epochs=math.ceil(1.5 * run.epochs)) for run in last],
@@ -347,10 +349,8 @@ def studies(
             for multiple in (0.5, 1, 2)
             for run in plateau
         ],
-        "convolutions": [
-            replace(run, network=f"{task}-convolutions") for run in (*sparse, last[0])
-        ],
-        "any SNR": [replace(last[0], task=f"{task}-any-snr")],
+        "convolutions": [replace(run, network=f"{task}-convolutions") for run in (*sparse, free)],
+        "any SNR": [replace(free, task=f"{task}-any-snr")],
     }
 
 

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hvib.config import require
+from hvib.models import System
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -109,6 +110,43 @@ class FreeGate(Gate):
         features = torch.tanh(t * self.u + self.v) / math.sqrt(len(self.u))
         scale, shift = self.out(features).chunk(2, -1)
         return 1 + scale, shift
+
+
+class Opening(Gate):
+    """How far each feature is open: a_j(β) = S(e^{k_j} (c_j − t)), t log β over its range.
+
+    As β grows, features close one by one, each at a β of its own: in the linear case one is
+    worth its rate only below β = 2P. A closed feature's mean and log-variance are those of the
+    prior, which cost no rate. The c_j start evenly spread over the range and a little beyond,
+    from `first` down to `last`: the first feature stays open for all β.
+
+    Args:
+        size: n, the number of features.
+        betas: the ends of the range of β.
+        copies: how many numbers of a feature the opening scales: 2 for (μ, log θ²).
+        first, last: c of the first feature and of the last.
+        steepness: e^k at the start; 8 closes a feature over about half a decade of six.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        betas: tuple[float, float],
+        copies: int = 1,
+        *,
+        first: float = 1.2,
+        last: float = -1.0,
+        steepness: float = 8.0,
+    ) -> None:
+        nn.Module.__init__(self)
+        self.betas = betas
+        self.copies = copies
+        self.c = nn.Parameter(torch.linspace(first, last, size))
+        self.k = nn.Parameter(torch.full((size,), math.log(steepness)))
+
+    def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
+        t = standardised(log_beta.to(self.c), self.betas)
+        return torch.sigmoid(self.k.exp() * (self.c - t)).repeat(1, self.copies)
 
 
 class Gated(nn.Module):
@@ -242,6 +280,38 @@ def hyperize(
     return _replace(model, gated)
 
 
+def opened(system: System, betas: tuple[float, float]) -> System:
+    """The same system with an `Opening` of each feature at both ends of the link.
+
+    The device's scales (μ, log θ²), the network's the received ẑ: a closed feature leaves no
+    rate, and lets no noise into the network. Each end has parameters of its own.
+
+    Args:
+        system: gated or plain; its modules are used, not copied.
+        betas: the ends of the range of β.
+    """
+    device, network = (
+        Gated(nn.Identity(), Opening(system.features, betas, copies), -1) for copies in (2, 1)
+    )
+    return System(
+        nn.Sequential(system.device, device),
+        nn.Sequential(network, system.network),
+        system.channel,
+        system.features,
+    )
+
+
+class Scaled(nn.Module):
+    """h ⊙ s for a fixed s, which is what an opening folds to."""
+
+    def __init__(self, s: Float[Tensor, " m"]) -> None:
+        super().__init__()
+        self.s = nn.Parameter(s)
+
+    def forward(self, h: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch m"]:
+        return h * self.s
+
+
 def fold(model: Model, beta: float) -> Model:
     """The plain model that a gated one is at one β: gates multiplied into weights (12), (14).
 
@@ -265,6 +335,8 @@ def _modulated(
 ) -> nn.Module:
     """The layer with output unit i scaled by s_i, and moved by what the shift says."""
     s = s[0]
+    if isinstance(layer, nn.Identity):
+        return Scaled(s)
     if isinstance(layer, _NORMS) and not layer.affine:
         layer.affine = True
         layer.weight, layer.bias = nn.Parameter(torch.ones_like(s)), nn.Parameter(0 * s)

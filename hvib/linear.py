@@ -259,6 +259,24 @@ def examples(data: Data) -> tuple[Matrix, Target]:
     return data.train.x.double().numpy(), data.train.y[:, 0].double().numpy()
 
 
+def parallel_source(count: int, powers: Vector, seed: int) -> Data:
+    """Draws of x ~ N(0, diag powers) with y = x; their mean and covariance are exactly these.
+
+    Args:
+        count: N, more than the number of components.
+        powers: variance of each component.
+
+    Raises:
+        ValueError: a power is not finite and positive, or there are too few draws.
+    """
+    powers = _positive("powers", powers)
+    require(count > len(powers), "count", count, f"give more than {len(powers)}")
+    X = np.random.default_rng(seed).standard_normal((count, len(powers)))
+    Q = np.linalg.qr(X - X.mean(0))[0]  # orthonormal columns without a mean
+    x = torch.tensor(Q * np.sqrt(count * powers)).float()
+    return Data(*[Split(x, x)] * 3)
+
+
 class Deterministic(nn.Module):
     """A device whose feature has no variance: appends log θ² = −∞ to the mean, so that Θ = 0."""
 
@@ -299,6 +317,14 @@ def theorem2_system(d: int, snr_db: float, seed: int, gate: Callable[[int], Gate
     return hyperize(System(device, network, AWGN(snr_db), 1), seed, gate)
 
 
+def parallel_system(d: int, snr_db: float, seed: int, gate: Callable[[int], Gate] = Gate) -> System:
+    """A gated linear system of d features for d components: one layer at each end."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        system = System(nn.Linear(d, 2 * d), nn.Linear(d, d), AWGN(snr_db), d)
+    return hyperize(system, seed, gate)
+
+
 @torch.no_grad()
 def learned_response(
     system: System, d: int, betas: Float[np.ndarray, " K"]
@@ -321,31 +347,57 @@ class ExactTerms(NamedTuple):
     """A linear system's terms with the noise averaged in closed form."""
 
     distortion: float
-    rate: float
-    """in nats"""
-    correlation: float
-    """of y with the received feature, and so with ŷ up to sign: it does not see their scale"""
+    rates: Float[np.ndarray, " n"]
+    """of each feature, in nats"""
+
+    @property
+    def rate(self) -> float:
+        """R in nats."""
+        return float(self.rates.sum())
+
+
+class _Moments(NamedTuple):
+    """A linear system at one β: what it makes of each example, and how noise comes out."""
+
+    prediction: Float[np.ndarray, "N k"]
+    mean: Float[np.ndarray, "N n"]
+    variance: Float[np.ndarray, "N n"]
+    """of the received feature"""
+    slope: Float[np.ndarray, "n k"]
+    """of the prediction in the received feature"""
 
 
 @torch.no_grad()
-def exact_terms(system: System, X: Matrix, y: Target, beta: float) -> ExactTerms:
+def _moments(system: System, X: Matrix, beta: float) -> _Moments:
+    plain, n = fold(system, beta).double(), system.features
+    noise = torch.zeros(2, 1, len(X), n, dtype=torch.float64)
+    out = plain(torch.from_numpy(X)[None], noise)
+    ends = plain.network(torch.eye(n + 1, n, dtype=torch.float64))  # each feature alone, and none
+    slope = ends[:-1] - ends[-1]
+    parts = (out.prediction[0], out.mean[0], out.received_variance[0], slope)
+    return _Moments(*(part.numpy() for part in parts))
+
+
+def exact_terms(system: System, X: Matrix, y: Float[np.ndarray, "N *k"], beta: float) -> ExactTerms:
     """What a gated linear system does at one β, its gates folded.
 
-    The network is affine, so noise of variance s adds (its slope)² s to the squared error.
+    The network is affine: noise of variance s_j in feature j adds ‖slope_j‖² s_j to the
+    squared error.
     """
-    plain = fold(system, beta).double()
-    inputs = torch.from_numpy(X)[None]
-    out = plain(inputs, torch.zeros(2, 1, len(X), 1, dtype=torch.float64))
-    ends = plain.network(torch.tensor([[0.0], [1.0]], dtype=torch.float64))
-    slope = (ends[1] - ends[0]).item()
-    mean, s = (part[0, :, 0].numpy() for part in (out.mean, out.received_variance))
-    error = y - out.prediction[0, :, 0].numpy()
-    correlation = abs(np.mean((mean - mean.mean()) * y)) / y.std() / np.sqrt(mean.var() + s.mean())
+    prediction, mean, variance, slope = _moments(system, X, beta)
+    error = y.reshape(len(y), -1) - prediction
+    added = variance.mean(0) @ np.square(slope).sum(-1)
     return ExactTerms(
-        float(np.mean(error**2) + slope**2 * np.mean(s)),
-        float(0.5 * np.mean(mean**2 + s - 1 - np.log(s))),
-        float(correlation),
+        float(np.square(error).sum(-1).mean() + added),
+        0.5 * (mean**2 + variance - 1 - np.log(variance)).mean(0),
     )
+
+
+def received_correlation(system: System, X: Matrix, y: Target, beta: float) -> float:
+    """|Correlation| of y with the one received feature, and so with ŷ: it does not see scales."""
+    _, mean, variance, _ = _moments(system, X, beta)
+    z, s = mean[:, 0] - mean.mean(), float(variance.mean())
+    return float(abs(np.mean(z * y)) / y.std() / np.sqrt(z.var() + s))
 
 
 def sign_accuracy(correlation: Scalars) -> Float[np.ndarray, "*K"]:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from hvib import objective
 from hvib.config import Run, require, require_known
 from hvib.data import Batcher, Data, Split, reals
-from hvib.hyper import FreeGate, Gate, at, hyperize
+from hvib.hyper import FreeGate, Gate, at, hyperize, opened
 from hvib.models import Output, Stacked, System, build
 
 
@@ -92,6 +92,20 @@ def over_range(gate: Callable[..., Gate]) -> Callable[[Run], Callable[[int], Gat
     return lambda run: partial(gate, betas=(run.betas[0], run.betas[-1]))
 
 
+def _ordered(run: Run) -> System:
+    """Gates without bounds on every layer, openings at both ends of the link."""
+    gated = hyperize(build(run), run.seed, over_range(FreeGate)(run))
+    return opened(gated, (run.betas[0], run.betas[-1]))
+
+
+def _draw_beyond(
+    beta_min: float, beta_max: float, count: int, generator: torch.Generator
+) -> Tensor:
+    """β over a quarter decade more at each end, where a gate that fits the range fits worst."""
+    more = 10**0.25
+    return objective.draw_betas(beta_min / more, beta_max * more, count, generator)
+
+
 METHODS: dict[str, Method] = {
     "vib": Method(build, lambda run: 1, fixed=True, check=_one_beta),
     "vib-batched": Method(_grid, lambda run: 1, fixed=True),
@@ -100,13 +114,19 @@ METHODS: dict[str, Method] = {
     "hyper-vib-before": hyper(lambda run: Gate, power=0.0, behind_norms=False),
     "hyper-vib-log": hyper(lambda run: Gate, power=1.0),
     "hyper-vib-free": hyper(over_range(FreeGate), power=1.0),
+    "hyper-vib-ordered": replace(
+        hyper(over_range(FreeGate), power=0.5), build=_ordered, draw=_draw_beyond
+    ),
 }
 """The methods by name. `vib` trains one system for one β. `vib-batched` trains the systems of
 all β of a grid at once, as one stack; `vib-warm` one after another from the smallest β up, each
 but the first for a quarter of the epochs, from where the one before it ended. `hyper-vib` trains
 one gated system for a range of β on the mean objective (15); `hyper-vib-before` the same with
 the gates before norms, not behind them; `hyper-vib-log` on the mean logarithm of the objective,
-which has no scale; `hyper-vib-free` the same with gates that have no bounds."""
+which has no scale; `hyper-vib-free` the same with gates that have no bounds. `hyper-vib-ordered`
+has those gates and an opening of each feature at both ends of the link, so that features close
+one by one as β grows; it draws β a little beyond the range, and each β's loss is divided by its
+size to the power ½."""
 
 
 def method_of(run: Run) -> Method:

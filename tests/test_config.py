@@ -115,7 +115,9 @@ def test_plan_holds_what_a_page_compares() -> None:
     assert len(vib) == 13 * 3
     assert {r.epochs for r in vib} == {20}
     assert sorted(r.epochs for r in hyper) == [20] * 3 + [40] * 3
-    assert {r.method for r in runs} == {"vib", "vib-batched", "hyper-vib"}
+    ordered = [r for r in runs if r.method == "hyper-vib-ordered"]
+    assert [replace(r, method="hyper-vib") for r in ordered] == hyper
+    assert {r.method for r in runs} == {"vib", "vib-batched", "hyper-vib", "hyper-vib-ordered"}
     assert {r.method for r in plan("wifi", "full")} == {"vib", *HYPER}
     assert [r.seed for r in runs if r.method == "vib-batched"] == [0]
     assert len({r.slug for r in runs}) == len(runs)
@@ -127,7 +129,7 @@ def test_studies_of_a_ranging_page() -> None:
         ("vib", epochs, seed) for epochs in (5, 10, 20) for seed in (0, 1)
     }
     assert {r.betas for r in found["epochs"]} == {(1e-4,)}
-    assert [(r.method, r.epochs) for r in found["a sixth"]] == [("hyper-vib-free", 15)] * 2
+    assert [(r.method, r.epochs) for r in found["a sixth"]] == [("hyper-vib-ordered", 15)] * 2
     assert {r.network for r in found["convolutions"]} == {"wifi-convolutions"}
     assert [r.method for r in found["convolutions"]] == ["vib"] * 4 + ["hyper-vib-free"]
     assert [r.task for r in found["any SNR"]] == ["wifi-any-snr"]

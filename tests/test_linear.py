@@ -1,6 +1,7 @@
 """The linear case: (18) to (29) and Theorem 2, symbolically, against minimisers, and trained."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy.optimize import minimize
 
 from hvib import linear
 from hvib.config import Run, beta_grid
-from hvib.hyper import Gated, at
+from hvib.hyper import FreeGate, Gated, at, opened
 from hvib.linear import (
     REGIMES,
     best_response,
@@ -30,6 +31,9 @@ from hvib.linear import (
     learned_response,
     least_squares,
     objective,
+    parallel_source,
+    parallel_system,
+    received_correlation,
     relevant_information,
     sign_accuracy,
     theorem1,
@@ -416,9 +420,20 @@ def test_exact_terms_are_what_evaluation_estimates() -> None:
     system = theorem2_system(2, 20, seed=1)
     X, y = examples(data)
     for row in evaluate(system, data.train, (1e-2, 1.0), draws=400, chunk=1000):
-        distortion, rate, _ = exact_terms(system, X, y, row["beta"])
-        assert row["rate_nats"] == pytest.approx(rate, rel=1e-4)
-        assert row["distortion"] == pytest.approx(distortion, rel=5e-3)
+        terms = exact_terms(system, X, y, row["beta"])
+        assert row["rate_nats"] == pytest.approx(terms.rate, rel=1e-4)
+        assert row["distortion"] == pytest.approx(terms.distortion, rel=5e-3)
+
+
+def test_exact_terms_of_several_features_are_what_evaluation_estimates() -> None:
+    data = parallel_source(1000, np.array([1.0, 0.3, 0.1]), seed=0)
+    system = opened(parallel_system(3, 20, seed=1), (1e-2, 1.0))
+    X = data.train.x.double().numpy()
+    for row in evaluate(system, data.train, (1e-2, 1.0), draws=400, chunk=1000):
+        terms = exact_terms(system, X, X, row["beta"])
+        assert len(terms.rates) == 3
+        assert row["rate_nats"] == pytest.approx(terms.rate, rel=1e-4)
+        assert row["distortion"] == pytest.approx(terms.distortion, rel=5e-3)
 
 
 def test_correlation_and_sign_accuracy_are_those_of_samples() -> None:
@@ -430,7 +445,7 @@ def test_correlation_and_sign_accuracy_are_those_of_samples() -> None:
         out = system(data.train.x[None], noise)
     sample = out.prediction[0, :, 0].double().numpy()
     sample = sample - sample.mean()
-    found = exact_terms(system, X, y, 0.1).correlation
+    found = received_correlation(system, X, y, 0.1)
     expected = np.corrcoef(sample, y)[0, 1]
     assert found == pytest.approx(abs(expected), abs=0.01)
     agreement = np.mean((sample > 0) == (np.sign(expected) * y > 0))
@@ -446,8 +461,48 @@ def test_no_trained_linear_system_beats_theorem_2() -> None:
     least = np.mean((y - X @ least_squares(X, y)) ** 2)
     best = joint_response(explained_power(X, y), np.array(run.betas), 0.01).objective
     for beta, minimum in zip(run.betas, best, strict=True):
-        distortion, rate, _ = exact_terms(system, X, y, beta)
-        assert distortion - least + beta * rate >= minimum * (1 - 1e-6)
+        terms = exact_terms(system, X, y, beta)
+        assert terms.distortion - least + beta * terms.rate >= minimum * (1 - 1e-6)
+
+
+def test_parallel_source_has_the_powers_asked_for_and_is_its_own_target() -> None:
+    powers = np.array([2.0, 0.5, 0.01])
+    data = parallel_source(500, powers, seed=0)
+    x = data.train.x.double().numpy()
+    np.testing.assert_allclose(x.T @ x / 500, np.diag(powers), atol=1e-6)
+    np.testing.assert_allclose(x.mean(0), 0, atol=1e-6)
+    assert torch.equal(data.train.x, data.train.y)
+    assert data.md5 != parallel_source(500, powers, seed=1).md5
+    with pytest.raises(ValueError, match=r"count = 3: give more than 3"):
+        parallel_source(3, powers, seed=0)
+    with pytest.raises(ValueError, match=r"powers = .*give a finite powers > 0"):
+        parallel_source(9, np.array([1.0, 0.0]), seed=0)
+
+
+def test_no_trained_parallel_system_beats_the_sum_of_theorem_2() -> None:
+    powers = np.array([1.0, 0.2, 0.04])
+    data = parallel_source(512, powers, seed=0)
+    X = data.train.x.double().numpy()
+    betas = beta_grid(1e-1, 10)
+    run = linear_run(
+        method="hyper-vib-ordered",
+        betas=betas,
+        features=3,
+        batch_size=512,
+        shares=32,
+        epochs=800,
+        learning_rate=0.02,
+    )
+    gate = partial(FreeGate, betas=(betas[0], betas[-1]))
+    system = opened(parallel_system(3, 20, seed=0, gate=gate), (betas[0], betas[-1]))
+    fit(system, data, run, device="cpu")
+    for beta in betas:
+        minimum = sum(joint_response(p, np.array([beta]), 0.01).objective[0] for p in powers)
+        terms = exact_terms(system, X, X, beta)
+        reached = terms.distortion + beta * terms.rate
+        assert reached >= minimum * (1 - 1e-6)
+        if beta > 2 * powers[1]:  # one component at most is worth its rate
+            assert reached <= 1.05 * minimum
 
 
 def test_data_is_the_seed_s_and_centred() -> None:

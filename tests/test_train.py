@@ -57,7 +57,7 @@ def test_warm_started_grid_goes_on_where_the_last_system_ended(digits: Data) -> 
         assert torch.equal(second[name], value)
 
 
-@pytest.mark.parametrize("method", ["vib", "hyper-vib"])
+@pytest.mark.parametrize("method", ["vib", "hyper-vib", "hyper-vib-ordered"])
 def test_training_is_the_seed_s(method: str, digits: Data) -> None:
     betas = (1e-3,) if method == "vib" else ()
     one, same = (trained(run_of(method, *betas, seed=1), digits) for _ in range(2))
@@ -67,7 +67,7 @@ def test_training_is_the_seed_s(method: str, digits: Data) -> None:
     assert not torch.equal(next(one.parameters()), next(other.parameters()))
 
 
-@pytest.mark.parametrize("method", ["vib", "vib-batched", "hyper-vib"])
+@pytest.mark.parametrize("method", ["vib", "vib-batched", "hyper-vib", "hyper-vib-ordered"])
 def test_training_lowers_the_test_objective_at_every_beta(method: str, digits: Data) -> None:
     betas = (1e-3,) if method == "vib" else (1e-4, 1e-3, 1e-2)
     run = run_of(method, *betas, epochs=20)
@@ -300,6 +300,14 @@ def test_a_method_of_ones_own_joins_by_name(digits: Data, monkeypatch: pytest.Mo
     assert method_of(run) == METHODS["hyper-vib"]
     assert len(evaluate(trained(run, digits), digits.test, run.betas, draws=1)) == 13
     assert "mine" not in config.PROFILES
+
+
+def test_ordered_draws_beta_a_quarter_decade_beyond_the_range_and_no_other_does() -> None:
+    for name, method in METHODS.items():
+        draws = [method.draw(1e-4, 1e-2, 8, torch.Generator().manual_seed(k)) for k in range(200)]
+        more = 10**0.25 if name == "hyper-vib-ordered" else 1
+        assert min(map(min, draws)) == pytest.approx(1e-4 / more, rel=0.05)
+        assert max(map(max, draws)) == pytest.approx(1e-2 * more, rel=0.05)
 
 
 @needs_mnist
