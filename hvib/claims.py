@@ -196,6 +196,26 @@ def compare(ours: list[Curve], vib: list[Curve]) -> Comparison:
     )
 
 
+def runs_of(ours: Sequence[Curve], vib: Sequence[Curve]) -> float:
+    """Training time of one of our curves in VIB runs, of the grid's mean."""
+    one = np.mean([curve.seconds for curve in vib]) / len(vib[0].betas)
+    return float(np.mean([curve.seconds for curve in ours]) / one)
+
+
+def metric_at_rate(curves: Sequence[Curve], nats: float) -> Interval:
+    """The test metric at a rate, interpolated in log rate along each seed's curve over β.
+
+    NaN where a seed's curve does not reach that rate.
+    """
+    found = []
+    for curve in curves:
+        rate, metric = (curve.column(name, "test") for name in ("rate_nats", "metric"))
+        order = np.argsort(rate)
+        log_rate = np.log(np.maximum(rate[order], 1e-9))
+        found.append(np.interp(np.log(nats), log_rate, metric[order], np.nan, np.nan))
+    return interval(np.array(found))
+
+
 def beta_text(beta: float) -> str:
     """A β as prose has it: 3.2 × 10⁻⁴, 10⁻⁶, 0.1."""
     if beta >= 0.01:
@@ -226,6 +246,17 @@ class Verdict:
 def outcome(whole: bool, part: bool = False) -> Outcome:
     """The verdict of a test of the whole claim and of a part of it."""
     return "holds" if whole else "holds in part" if part else "does not hold here"
+
+
+def best_response(ours: list[Curve], vib: list[Curve]) -> Outcome:
+    """Whether ours is a best response (10) for every β, at a price.
+
+    It is if its test objective is on average over β no higher than VIB's, at no β more than 3%
+    higher, and all of that for two VIB runs' time; in part if the first is so.
+    """
+    found = compare(ours, vib)
+    below = bool(found.test.mean <= 0)
+    return outcome(below and found.worst <= 0.03 and runs_of(ours, vib) <= 2, below)
 
 
 @dataclass(frozen=True)

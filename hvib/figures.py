@@ -3,7 +3,7 @@
 import base64
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -40,6 +40,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "VIB, batched grid": {"color": "#56B4E9", "marker": "^"},
     "Hyper-VIB, log": {"color": "#E69F00", "marker": "v"},
     "Hyper-VIB, free": {"color": "#009E73", "marker": "P"},
+    "Hyper-VIB, ordered": {"color": "#222222", "marker": "X"},
+    "Hyper-VIB, ordered, 2× epochs": {"color": "#777777", "marker": "d"},
     "grid": {"color": "#0072B2", "marker": "o"},
     "random": {"color": "#999999", "marker": "v"},
     "Bayesian": {"color": "#000000", "marker": "s"},
@@ -171,25 +173,82 @@ def metric_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     return figure
 
 
-def metric_of_tasks(tasks: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure:
-    """The test metric over β, a panel for each task, as the paper's Fig. 4; β selected ringed."""
+Tasks = Mapping[str, Mapping[str, Sequence[Curve]]]
+"""The curves of each task, by its name."""
+
+
+def _task_panels(
+    tasks: Tasks, draw: Callable[[Axes, Mapping[str, Sequence[Curve]]], None]
+) -> Figure:
+    """A panel for each task that `draw` fills, and one legend of all methods above."""
     figure, panels = plt.subplots(2, -(-len(tasks) // 2), figsize=(7.4, 6.2), squeeze=False)
-    labels = dict.fromkeys(label for curves in tasks.values() for label in curves)
     for axes, (task, curves) in zip(panels.flat, tasks.items(), strict=False):
-        _beta_axis(axes, curves)
-        metric = next(iter(curves.values()))[0].metric
-        for label, group in curves.items():
-            _draw(axes, label, group[0].betas, over_seeds(group, "metric"), metric.scale)
-            _ring_selected(axes, label, group)
+        draw(axes, curves)
         axes.set_title(task)
-        axes.set_ylabel(f"test {metric.name} ({metric.unit})")
-        if not metric.higher_is_better:
-            axes.set_yscale("log")
     for axes in panels.flat[len(tasks) :]:
         axes.remove()
+    labels = dict.fromkeys(label for curves in tasks.values() for label in curves)
     handles = [plt.Line2D([], [], label=label, **_style(label)) for label in labels]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(labels), frameon=False)
+    columns = min(len(labels), 4)
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
     return figure
+
+
+def _metric_axis(axes: Axes, metric: Metric) -> None:
+    axes.set_ylabel(f"test {metric.name} ({metric.unit})")
+    if not metric.higher_is_better:
+        axes.set_yscale("log")
+
+
+def metric_of_tasks(tasks: Tasks) -> Figure:
+    """The test metric over β, a panel for each task, as the paper's Fig. 4; β selected ringed."""
+
+    def draw(axes: Axes, curves: Mapping[str, Sequence[Curve]]) -> None:
+        _beta_axis(axes, curves)
+        for label, group in curves.items():
+            scale = group[0].metric.scale
+            _draw(axes, label, group[0].betas, over_seeds(group, "metric"), scale)
+            _ring_selected(axes, label, group)
+        _metric_axis(axes, group[0].metric)
+
+    return _task_panels(tasks, draw)
+
+
+def information_plane(tasks: Tasks) -> Figure:
+    """The test metric over the rate, a panel for each task: a point for each β, mean over seeds."""
+
+    def draw(axes: Axes, curves: Mapping[str, Sequence[Curve]]) -> None:
+        axes.set_xscale("log")
+        axes.set_xlabel("rate (bits per inference)")
+        for label, group in curves.items():
+            bits = over_seeds(group, "rate_nats").mean / np.log(2)
+            metric = group[0].metric.scale * over_seeds(group, "metric").mean
+            style = {"markeredgecolor": "white", "markeredgewidth": 0.6, **_style(label)}
+            axes.plot(bits, metric, **style, ls="" if label == "VIB" else "-")
+        axes.set_xlim(left=0.3)  # what sends less sends nothing
+        _metric_axis(axes, group[0].metric)
+
+    return _task_panels(tasks, draw)
+
+
+def regret_of_tasks(tasks: Tasks) -> Figure:
+    """Relative regret against VIB on test data over β, a panel for each task.
+
+    The axis is linear within ±10% and logarithmic beyond.
+    """
+
+    def draw(axes: Axes, curves: Mapping[str, Sequence[Curve]]) -> None:
+        _beta_axis(axes, curves)
+        axes.axhline(0, color="#0072B2", lw=1.2)
+        for label, group in curves.items():
+            if label != "VIB":
+                _draw(axes, label, group[0].betas, regret(group, curves["VIB"], "test"), 100)
+        axes.set_yscale("symlog", linthresh=10)
+        ticks = (-30, -10, 0, 10, 30, 100, 300)
+        axes.set_yticks(ticks, [f"{tick:+d}".replace("-", "−") if tick else "0" for tick in ticks])
+        axes.set_ylabel("regret (% of VIB's objective)")
+
+    return _task_panels(tasks, draw)
 
 
 def _ring_selected(axes: Axes, label: str, group: Sequence[Curve]) -> None:
@@ -447,17 +506,42 @@ def regret_of_known(
         ends.append((label, float(mean[0])))
     axes.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="regret (% of the minimum)")
     axes.set_ylim(bottom=0.01)
-    for label, height in ends:
+    apart = 10 ** (0.055 * np.ptp(np.log10(axes.get_ylim())))
+    below = 0.0
+    for label, height in sorted(ends, key=lambda end: end[1]):
+        below = max(height, below * apart)
         axes.annotate(
             label,
-            (x[0], height),
+            (x[0], below),
             (-8, 0),
             textcoords="offset points",
             ha="right",
             va="center",
             color=_style(label)["color"],
         )
-    axes.set_xlim(x[0] * (x[0] / x[-1]) ** 0.3, x[-1] * 1.3)
+    axes.set_xlim(x[0] * (x[0] / x[-1]) ** 0.38, x[-1] * 1.3)
+    return figure
+
+
+def open_features(
+    betas: np.ndarray,
+    counts: Mapping[str, Sequence[np.ndarray]],
+    exact: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Figure:
+    """How many features carry a rate, over β: mean of the seeds.
+
+    Args:
+        exact: β, and how many the best response has open there.
+    """
+    figure, axes = plt.subplots()
+    if exact is not None:
+        axes.plot(*exact, color="#0072B2", lw=6, alpha=0.3, label="best response")
+    for label, seeds in counts.items():
+        style = {"markeredgecolor": "white", "markeredgewidth": 0.6, **_style(label)}
+        axes.plot(betas, np.mean(seeds, 0), label=label, **style)
+    axes.set(xscale="log", xlabel="trade-off β", ylabel="open features")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -512,7 +596,7 @@ def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
     )
 
 
-def table_one(tasks: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Markdown:
+def table_one(tasks: Tasks) -> Markdown:
     """Parameters and time of each method on each task, beside the paper's Table I."""
     rows = []
     for task, curves in tasks.items():

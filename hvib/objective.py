@@ -10,6 +10,13 @@ from torch import Tensor
 from hvib.models import Output
 
 
+def feature_kl(
+    mean: Float[Tensor, "*batch n"], variance: Float[Tensor, "*batch n"]
+) -> Float[Tensor, "*batch n"]:
+    """KL( N(mean, variance) ‖ N(0, 1) ) of each feature in nats."""
+    return 0.5 * (mean.square() + variance - 1 - variance.log())
+
+
 def gaussian_kl(
     mean: Float[Tensor, "*batch n"], variance: Float[Tensor, "*batch n"]
 ) -> Float[Tensor, "*batch"]:
@@ -17,7 +24,7 @@ def gaussian_kl(
 
     For the received feature, `variance` is that of Θ + σ²I, channel noise included.
     """
-    return 0.5 * (mean.square() + variance - 1 - variance.log()).sum(-1)
+    return feature_kl(mean, variance).sum(-1)
 
 
 def distortion(

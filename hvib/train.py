@@ -427,6 +427,19 @@ def share_right(
     )
 
 
+@torch.no_grad()
+@_denormals_flushed()
+def feature_rates(
+    model: System | Stacked, split: Split, betas: Sequence[float]
+) -> Float[Tensor, "M n"]:
+    """The rate of each feature at each β in nats, a mean over examples; their sum is R (9)."""
+    sums = torch.zeros(len(betas), _system(model).features, dtype=torch.float64)
+    for output, _ in _passes(model, split, betas, draws=1, seed=0, chunk=500):
+        kl = objective.feature_kl(output.mean, output.received_variance)
+        sums += kl.sum(1).double().cpu()
+    return sums / len(split)
+
+
 def _passes(
     model: System | Stacked,
     split: Split,

@@ -10,17 +10,21 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hvib.claims import (
+    Curve,
     Verdict,
     above,
     at_selected,
+    best_response,
     beta_text,
     collect,
     curve_rows,
     extremes,
     interval,
     judge,
+    metric_at_rate,
     over_seeds,
     regret,
+    runs_of,
     survived,
     together,
 )
@@ -263,3 +267,45 @@ def test_intervals_over_beta_have_its_length() -> None:
     values = over_seeds(collect(records)["Hyper-VIB"], "metric")
     assert values.mean == pytest.approx([0.91] * 13)
     assert (values.high > values.mean).all()
+
+
+def against_grid(
+    objective: Callable[[float], float], seconds: float = 15.0
+) -> tuple[list[Curve], list[Curve]]:
+    records = [fake("vib", seed, vib, betas=(b,)) for seed in range(2) for b in BETAS]
+    records += [
+        fake("hyper-vib", seed, vib, objective=objective, seconds=seconds) for seed in range(2)
+    ]
+    curves = collect(records)
+    return curves["Hyper-VIB"], curves["VIB"]
+
+
+def test_cost_is_counted_in_runs_of_the_grid_s_mean() -> None:
+    assert runs_of(*against_grid(lambda beta: 0.1 + beta)) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("objective", "seconds", "ends"),
+    [
+        (lambda beta: 0.1 + beta, 15.0, "holds"),
+        (lambda beta: 0.1 + beta, 25.0, "holds in part"),  # it costs too much
+        (lambda beta: (0.1 + beta) * (1.04 if beta > 0.5 else 0.9), 15.0, "holds in part"),
+        (lambda beta: (0.1 + beta) * (1.02 if beta > 0.5 else 0.9), 15.0, "holds"),
+        (lambda beta: (0.1 + beta) * 1.01, 15.0, NO),
+    ],
+)
+def test_a_best_response_is_below_vib_nowhere_far_above_and_cheap(
+    objective: Callable[[float], float], seconds: float, ends: str
+) -> None:
+    assert best_response(*against_grid(objective, seconds)) == ends
+
+
+def test_metric_at_a_rate_is_interpolated_and_not_beyond_the_curve() -> None:
+    record = fake("hyper-vib", 0, lambda beta: float(np.log10(beta)))
+    for row in record.curve:
+        row["rate_nats"] = 1e-2 / row["beta"]  # from 10⁴ at the smallest β to 10⁻² at the largest
+    (curves,) = collect([record]).values()
+    assert metric_at_rate(curves, 10**2.75).mean == pytest.approx(-4.75)
+    assert metric_at_rate(curves, 1e-2).mean == pytest.approx(0)
+    assert np.isnan(metric_at_rate(curves, 1e5).mean)
+    assert np.isnan(metric_at_rate(curves, 1e-3).mean)

@@ -66,6 +66,35 @@ def test_tasks_have_a_panel_each_in_their_own_unit(curves: dict[str, list[Curve]
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [*curves, *errors]
 
 
+def test_information_plane_has_a_point_for_each_beta(curves: dict[str, list[Curve]]) -> None:
+    (axes,) = figures.information_plane({"digits of ink": curves}).axes
+    assert (axes.get_xscale(), axes.get_xlabel()) == ("log", "rate (bits per inference)")
+    first, second = axes.get_lines()
+    assert (first.get_linestyle(), second.get_linestyle()) == ("None", "-")
+    assert first.get_xdata() == pytest.approx([2 / np.log(2)] * 13)
+    assert first.get_ydata() == pytest.approx(100 * over_seeds(curves["VIB"], "metric").mean)
+
+
+def test_regret_of_tasks_is_against_each_task_s_grid(curves: dict[str, list[Curve]]) -> None:
+    (axes,) = figures.regret_of_tasks({"digits of ink": curves}).axes
+    zero, ours = axes.get_lines()
+    assert zero.get_ydata() == pytest.approx([0, 0])
+    assert ours.get_ydata() == pytest.approx([0] * 13)  # the same made-up objective
+    labels = [t.get_text() for t in axes.get_yticklabels()]
+    assert "−10" in labels
+    assert "+100" in labels
+
+
+def test_open_features_are_the_mean_of_seeds_beside_the_best_response() -> None:
+    betas = np.array([0.1, 1.0])
+    counts = {"Hyper-VIB": [np.array([4, 2]), np.array([6, 2])]}
+    (axes,) = figures.open_features(betas, counts, (betas, np.array([8, 1]))).axes
+    best, ours = axes.get_lines()
+    assert best.get_ydata() == pytest.approx([8, 1])
+    assert ours.get_ydata() == pytest.approx([5, 2])
+    plt.close("all")
+
+
 def test_table_one_stands_beside_the_paper_s(curves: dict[str, list[Curve]]) -> None:
     lines = (figures.table_one({"MNIST": curves}).data or "").splitlines()
     assert lines[2] == "| MNIST | VIB | 1,000 | 130 | 1.0 | 3,103 | 1.0 |"

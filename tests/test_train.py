@@ -13,7 +13,17 @@ from hvib.data import Batcher, Data, Split, load, reals
 from hvib.hyper import at, hyperize
 from hvib.models import Stacked, System, build
 from hvib.objective import gaussian_kl
-from hvib.train import METHODS, Diverged, evaluate, fit, method_of, parameter_groups, predict, steps
+from hvib.train import (
+    METHODS,
+    Diverged,
+    evaluate,
+    feature_rates,
+    fit,
+    method_of,
+    parameter_groups,
+    predict,
+    steps,
+)
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +272,16 @@ def test_share_right_averages_to_the_accuracy(digits: Data) -> None:
     rows = evaluate(model, digits.test, betas, draws=3)
     for share, row in zip(shares, rows, strict=True):
         assert float(share.mean()) == pytest.approx(row["metric"])
+
+
+def test_rates_of_features_sum_to_the_rate(digits: Data) -> None:
+    run = run_of("vib-batched", 1e-3, 1e-1, epochs=1)
+    model = trained(run, digits)
+    rates = feature_rates(model, digits.test, run.betas)
+    assert rates.shape == (2, 64)
+    assert rates.min() >= 0
+    expected = [row["rate_nats"] for row in evaluate(model, digits.test, run.betas, draws=1)]
+    assert rates.sum(1).tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_real_targets_are_measured_by_mean_squared_error() -> None:
