@@ -127,10 +127,23 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _mlp_system(x: int, hidden: Sequence[int], classes: int) -> Callable[[Run], System]:
+class PowerLimited(nn.Module):
+    """Scales μ and θ down together where E‖z‖² = ‖μ‖² + Σθ² of an example would exceed n."""
+
+    def forward(self, moments: Float[Tensor, "B 2n"]) -> Float[Tensor, "B 2n"]:
+        mean, log_variance = moments.chunk(2, -1)
+        power = (mean.square() + log_variance.exp()).mean(-1, keepdim=True)
+        excess = power.clamp(min=1).log()
+        return torch.cat([mean * (-excess / 2).exp(), log_variance - excess], -1)
+
+
+def _mlp_system(
+    x: int, hidden: Sequence[int], classes: int, *, power_limited: bool = False
+) -> Callable[[Run], System]:
     def build(run: Run) -> System:
+        device = mlp([x, *hidden, 2 * run.features])
         return System(
-            mlp([x, *hidden, 2 * run.features]),
+            nn.Sequential(device, PowerLimited()) if power_limited else device,
             mlp([run.features, *reversed(hidden), classes]),
             AWGN(run.snr_db),
             run.features,
@@ -259,6 +272,7 @@ BUILDERS: dict[str, Callable[[Run], System]] = {
     "cifar10": _convolutional_system(*_CIFAR10),
     "cifar10-group-norm": _convolutional_system(*_CIFAR10, _group_norm),
     "cifar10-no-norm": _convolutional_system(*_CIFAR10, lambda _: nn.Identity()),
+    "digits-power-limited": _mlp_system(64, (256, 128), 10, power_limited=True),
     "digits-convolutions": _convolutional_system(nn.Identity, 1, (16, 32, 64)),
     **dict.fromkeys(("bluetooth", "bluetooth-any-snr"), _ranging_mlp(2 * 80)),
     "bluetooth-convolutions": _ranging_convolutions(nn.Conv1d, (5,), 64 * 10),

@@ -9,13 +9,24 @@ import pytest
 import torch
 from test_claims import BETAS, fake
 from torch import nn
+from torch.distributions import Normal, kl_divergence
 
-from hvib.ablation import Film, Network, Softplus, Standardised, UsualStart, variants
+from hvib.ablation import (
+    Film,
+    Network,
+    Softplus,
+    Standardised,
+    UsualStart,
+    settings,
+    variants,
+)
+from hvib.channel import AWGN
 from hvib.claims import collect, compare
-from hvib.config import Run, make_run
+from hvib.config import Run, make_run, plan
 from hvib.data import load
 from hvib.hyper import Gate, Gated, at, fold, standardised
 from hvib.models import System, build
+from hvib.objective import feature_kl
 from hvib.train import METHODS, evaluate, fit
 
 RUN = make_run("digits", "hyper-vib", "smoke")
@@ -131,3 +142,31 @@ def test_a_comparison_tells_the_mean_and_the_worst_regret() -> None:
     assert found.test.mean - found.test.low == pytest.approx(12.706 * 0.5, rel=1e-3)  # t, 1 degree
     assert (found.worst, found.worst_beta) == pytest.approx((1.5, 1.0))
     assert found.metric == pytest.approx(0.9)
+
+
+def test_settings_change_both_methods_alike_and_the_first_is_the_book_s() -> None:
+    first, *others = settings((0, 1), "smoke").values()
+    assert first == [
+        r
+        for r in plan("digits", "smoke", seeds=(0, 1))
+        if "ordered" not in r.method and r.method != "vib-batched"
+    ]
+    for runs in (first, *others):
+        assert len(runs) == 2 * (13 + 2)
+        assert len({run.snr_db for run in runs}) == len({run.network for run in runs}) == 1
+        assert len({run.method for run in runs}) == 2
+    assert (
+        len({run.slug + run.method for runs in (first, *others) for run in runs}) == 6 * 4 + 4 * 26
+    )
+
+
+@pytest.mark.parametrize("variance", [0.1, 10.0])
+def test_a_prior_s_variance_is_a_shift_of_the_snr(variance: float) -> None:
+    g = torch.Generator().manual_seed(0)
+    mean, theta2 = torch.randn(7, generator=g), torch.rand(7, generator=g)
+    noise = AWGN(20.0).variance
+    received = Normal(mean, (theta2 + noise).sqrt())
+    expected = kl_divergence(received, Normal(0.0, variance**0.5))
+    shifted = AWGN(20.0 + 10 * math.log10(variance)).variance
+    found = feature_kl(mean / variance**0.5, theta2 / variance + shifted)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

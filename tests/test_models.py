@@ -6,13 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import needs_cifar10
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from hvib.channel import AWGN
 from hvib.config import make_run
 from hvib.data import load, reals
 from hvib.hyper import Gated, at, fold, hyperize
-from hvib.models import BUILDERS, Decorrelated, Stacked, System, build
+from hvib.models import BUILDERS, Decorrelated, PowerLimited, Stacked, System, build
 from hvib.ranging import LINKS, examples, simulate
 
 
@@ -151,3 +153,23 @@ def test_ranging_networks_start_near_the_mean_time(name: str) -> None:
     assert output.prediction.shape == (1, 16, 1)
     assert output.mean.shape == (1, 16, 64)
     assert float((output.prediction.detach() - 51.7).abs().max()) < 20
+
+
+@given(st.floats(-3, 3), st.floats(-4, 4), st.integers(0, 1000))
+def test_power_limit_is_kept_and_leaves_weak_features_alone(
+    size: float, log_variance: float, seed: int
+) -> None:
+    g = torch.Generator().manual_seed(seed)
+    mean = 10**size * torch.randn(5, 4, generator=g)
+    before = torch.cat([mean, torch.full((5, 4), log_variance)], 1)
+    after = PowerLimited()(before)
+
+    def power(moments: torch.Tensor) -> torch.Tensor:
+        mu, log = moments.chunk(2, 1)
+        return (mu.square() + log.exp()).mean(1)
+
+    torch.testing.assert_close(power(after), power(before).clamp(max=1), rtol=1e-4, atol=1e-5)
+    weak = power(before) <= 1
+    assert torch.equal(after[weak], before[weak])
+    ratio = after[:, :4] / mean  # one factor for all features of an example
+    torch.testing.assert_close(ratio, ratio[:, :1].expand(-1, 4), rtol=1e-4, atol=1e-6)
