@@ -9,6 +9,7 @@ import tyro
 
 from hvib import ledger
 from hvib.bench import measure
+from hvib.bench import record as file_ratios
 from hvib.config import Device, Run, beta_grid, make_run, plan, require_known, studies
 from hvib.train import METHODS
 
@@ -110,14 +111,19 @@ def verify(
         sys.exit(1)
 
 
-def bench(rounds: int = 200) -> None:
+def bench(rounds: int = 200, record: bool = False) -> None:
     """Measure speed as ratios, with nothing else running.
 
     Args:
         rounds: how often each is measured.
+        record: file the ratios in the ledger, from which the book's page on speed draws.
     """
-    for ratio in measure(rounds):
-        print(f"{ratio.median:6.2f}  ({ratio.low:.2f} to {ratio.high:.2f})  {ratio.what}")
+    ratios = measure(rounds)
+    for ratio in ratios:
+        aim = f"  [{ratio.aim}]" if ratio.aim else ""
+        print(f"{ratio.median:6.2f}  ({ratio.low:.2f} to {ratio.high:.2f})  {ratio.what}{aim}")
+    if record:
+        file_ratios(ratios)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,12 +1,16 @@
 """The benchmark counts the work it divides by; the timings themselves are not tested."""
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hvib import bench
+from hvib import bench, objective
 from hvib.config import make_run
 from hvib.models import build
-from hvib.objective import terms
 from hvib.train import product_dtype, torch_device
 
 
@@ -16,7 +20,7 @@ def test_products_of_a_step_are_counted_as_torch_counts_them() -> None:
     counter = FlopCounterMode(display=False)
     with counter:
         output = build(run)(x, torch.randn(2, 1, 64, run.features))
-        terms(output, y).objective(torch.tensor([1e-3])).sum().backward()
+        objective.terms(output, y).objective(torch.tensor([1e-3])).sum().backward()
     assert bench.products_flops(run) == counter.get_total_flops()
 
 
@@ -26,15 +30,25 @@ def test_every_ratio_is_measured() -> None:
     dtype = str(product_dtype(run, torch_device()))[6:]
     assert [ratio.what for ratio in ratios] == [
         "MNIST, gated step / plain step",
+        "MNIST, ordered step / plain step",
         f"MNIST, matrix products' rate: plain step / the machine's own ({dtype}, 1024³)",
         "MNIST, whole curve of 13 β at equal epochs: grid one by one / Hyper-VIB",
         "MNIST, whole curve of 13 β at equal epochs: grid one by one / batched grid",
+        "MNIST, Algorithm 1 as printed (8 passes, DataLoader, float32) / ours",
+        "MNIST, inference: ordered and folded / plain",
+        "Bluetooth, gated step / plain step",
+        "Bluetooth, freely gated step / plain step",
+        "Bluetooth, ordered step / plain step",
         "CIFAR-10, gated step / plain step",
-        "CIFAR-10, freely gated step / plain step",
+        "CIFAR-10, ordered step / plain step",
         "CIFAR-10, loading and augmentation / plain step",
         "CIFAR-10, images a second: plain step / the usual way",
         "bluetooth, responses simulated a second / 100,000",
         "wifi, responses simulated a second / 100,000",
+        "MNIST, peak memory: gated / plain",
+        "MNIST, peak memory: ordered / plain",
+        "MNIST, peak memory: batched grid / plain",
+        "MNIST, peak memory: textbook gated / plain",
     ]
     assert all(0 < r.low <= r.median <= r.high for r in ratios)
 
@@ -42,9 +56,43 @@ def test_every_ratio_is_measured() -> None:
 def test_the_usual_way_trains_on_the_same_pictures() -> None:
     data = bench.images(8, (3, 32, 32))
     run = make_run("cifar10", "vib", betas=(1e-3,), batch_size=4, shift=0)
-    pictures = bench._Pictures(data.train, 0)
+    pictures = bench._Pictures(data.train, run)
     x, y = pictures[3]
     whole = data.train.x[3].float() / 255
     assert torch.allclose(x, whole) or torch.allclose(x, whole.flip(-1))
     assert y == int(data.train.y[3])
     bench.usual_step(run, data)()
+
+
+@pytest.mark.parametrize("method", ["vib", "hyper-vib"])
+def test_the_usual_way_lowers_the_objective(method: str) -> None:
+    data = bench.images(64)
+    betas = (1e-3,) if method == "vib" else (1e-4, 1e-2)
+    run = make_run("mnist", method, "smoke", betas=betas, batch_size=32, shares=2)
+    torch.manual_seed(0)
+    seen: list[float] = []
+    real = objective.terms
+
+    def watched(*arguments: Any) -> objective.Terms:
+        found = real(*arguments)
+        seen.append(float(found.distortion.mean().detach()))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objective, "terms", watched)
+        one = bench.usual_step(run, data)
+        for _ in range(30):
+            one()
+    assert len(seen) == 30 * len(betas)  # as many passes as there are β
+    assert np.mean(seen[-10:]) < 0.8 * np.mean(seen[:10])
+
+
+def test_ratios_are_filed_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVIB_RESULTS", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="bench --record"):
+        bench.recorded()
+    ratios = [bench.Ratio("a / b", 1.5, 1.4, 1.6, "≤ 2"), bench.Ratio("c / d", 3.0, 2.0, 4.0)]
+    bench.record(ratios)
+    environment, found = bench.recorded()
+    assert found == ratios
+    assert environment["threads"] == torch.get_num_threads()
