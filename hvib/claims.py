@@ -259,6 +259,20 @@ def best_response(ours: list[Curve], vib: list[Curve]) -> Outcome:
     return outcome(below and found.worst <= 0.03 and runs_of(ours, vib) <= 2, below)
 
 
+def cheapest_match(curves: dict[str, list[Curve]]) -> str | None:
+    """The Hyper-VIB of least training time whose test objective matches the grid's, if any does.
+
+    It matches if it is on average over β and seeds at most 1% above VIB's, relative to it.
+    """
+    vib = curves["VIB"]
+    reached = [
+        label
+        for label, group in curves.items()
+        if label.startswith("Hyper") and compare(group, vib).test.mean <= 0.01
+    ]
+    return min(reached, key=lambda label: runs_of(curves[label], vib), default=None)
+
+
 @dataclass(frozen=True)
 class Yardstick:
     """How two values of a metric compare: how much worse one is, and what counts."""

@@ -27,6 +27,7 @@ PAGES = [
     "notebooks/02-variational-bound",
     "notebooks/03-hypernetwork",
     "notebooks/04c-log-objective",
+    "notebooks/04d-closing-features",
     "notebooks/05-mnist",
     "notebooks/06-cifar10",
     "notebooks/07-bluetooth",
@@ -34,6 +35,8 @@ PAGES = [
     "notebooks/09-results",
     "notebooks/09b-search",
     "notebooks/09c-ablations",
+    "notebooks/09d-settings",
+    "notebooks/09e-speed",
     "notebooks/10-your-own",
 ]
 

@@ -16,6 +16,7 @@ from hvib.claims import (
     at_selected,
     best_response,
     beta_text,
+    cheapest_match,
     collect,
     curve_rows,
     extremes,
@@ -309,3 +310,18 @@ def test_metric_at_a_rate_is_interpolated_and_not_beyond_the_curve() -> None:
     assert metric_at_rate(curves, 1e-2).mean == pytest.approx(0)
     assert np.isnan(metric_at_rate(curves, 1e5).mean)
     assert np.isnan(metric_at_rate(curves, 1e-3).mean)
+
+
+def test_the_cheapest_match_is_within_a_percent_of_the_grid() -> None:
+    records = [fake("vib", 0, vib, betas=(b,)) for b in BETAS]
+    for name, factor, seconds in (
+        ("log", 1.02, 5.0),
+        ("free", 1.005, 20.0),
+        ("ordered", 0.9, 30.0),
+    ):
+        above_grid = lambda beta, factor=factor: factor * (0.1 + beta)  # noqa: E731
+        records.append(fake(f"hyper-vib-{name}", 0, vib, objective=above_grid, seconds=seconds))
+    curves = collect(records)
+    assert cheapest_match(curves) == "Hyper-VIB, free"
+    del curves["Hyper-VIB, free"], curves["Hyper-VIB, ordered"]
+    assert cheapest_match(curves) is None
