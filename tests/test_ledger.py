@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from hvib import ledger
-from hvib.ablation import variants
+from hvib.ablation import settings, variants
 from hvib.config import Run, make_run, plan, studies
 from hvib.estimators import known_shape_bound
 from hvib.ledger import DamagedRecord, Record
@@ -209,9 +209,7 @@ def test_verify_retrains_and_finds_a_record_true_or_false(record: Record) -> Non
 def test_committed_records_cover_the_pages() -> None:
     """The book builds without data: every recorded page has its whole plan on file."""
     for task in ("mnist", "cifar10", "bluetooth", "wifi"):
-        seeds = (0,) if task == "cifar10" else None
-        runs = plan(task, "full", seeds=seeds)
-        runs += [run for study in studies(task, "full", seeds=seeds).values() for run in study]
+        runs = plan(task) + [run for study in studies(task).values() for run in study]
         missing = [run.slug for run in runs if ledger.find(run) is None]
         assert not missing, task
 
@@ -233,6 +231,11 @@ def test_committed_records_cover_the_ablations() -> None:
         runs = [run for group in groups for run in group.values()]
         runs += [run for run in plan("digits", seeds=(seed,)) if run.method == "vib"]
         assert not [run.slug for run in runs if ledger.find(run) is None]
+
+
+def test_committed_records_cover_the_settings() -> None:
+    runs = [run for found in settings().values() for run in found]
+    assert not [run.slug for run in runs if ledger.find(run) is None]
 
 
 def test_no_network_on_record_beats_its_bound() -> None:
