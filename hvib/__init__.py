@@ -5,7 +5,7 @@ import hvib.ranging  # noqa: F401  # its simulated tasks join by name
 from hvib.channel import AWGN
 from hvib.config import Run, beta_grid, make_run, plan
 from hvib.data import Data, Split
-from hvib.hyper import at, fold, hyperize
+from hvib.hyper import at, fold, hyperize, opened
 from hvib.models import System
 from hvib.train import evaluate, fit
 
@@ -22,5 +22,6 @@ __all__ = [
     "fold",
     "hyperize",
     "make_run",
+    "opened",
     "plan",
 ]
