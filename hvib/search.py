@@ -100,6 +100,7 @@ SEARCHES: dict[str, Search] = {
     "Hyper-VIB": _once("hyper-vib"),
     "Hyper-VIB, 2× epochs": _once("hyper-vib", 2),
     "Hyper-VIB, free": _once("hyper-vib-free"),
+    "Hyper-VIB, ordered": _once("hyper-vib-ordered"),
 }
 """The searches by name; yours joins with its own entry."""
 
