@@ -318,7 +318,7 @@ def studies(
     """Runs of a task's page beside its plan, by what they study; none for most tasks.
 
     CIFAR-10: `norms`, where the gates are and what the norms are, for the first seed and in a
-    quarter of the epochs. The ranging tasks: `a sixth`, the last of `HYPER` at 1.5 times the
+    quarter of the epochs. The ranging tasks: `a sixth`, the last of `HYPER` at 1.3 times the
     epochs, which costs a sixth of the grid; `epochs`, VIB at one β of the plateau, with half to
     twice the epochs; `convolutions`, the task's convolutional network, at every fourth β and for
     the first seed; `any SNR`, one run on measurements of 0 to 40 dB (both with free gates).
@@ -347,7 +347,7 @@ def studies(
     free = replace(last[0], method="hyper-vib-free")
     sparse = [run for run in vib if run.betas in grid[::4] and run.seed == vib[0].seed]
     return {
-        "a sixth": [replace(run, epochs=math.ceil(1.5 * run.epochs)) for run in last],
+        "a sixth": [replace(run, epochs=math.ceil(1.3 * run.epochs)) for run in last],
         "epochs": [
             replace(run, epochs=max(int(multiple * run.epochs), 1))
             for multiple in (0.5, 1, 2)

@@ -129,7 +129,7 @@ def test_studies_of_a_ranging_page() -> None:
         ("vib", epochs, seed) for epochs in (5, 10, 20) for seed in (0, 1)
     }
     assert {r.betas for r in found["epochs"]} == {(1e-4,)}
-    assert [(r.method, r.epochs) for r in found["a sixth"]] == [("hyper-vib-ordered", 15)] * 2
+    assert [(r.method, r.epochs) for r in found["a sixth"]] == [("hyper-vib-ordered", 13)] * 2
     assert {r.network for r in found["convolutions"]} == {"wifi-convolutions"}
     assert [r.method for r in found["convolutions"]] == ["vib"] * 4 + ["hyper-vib-free"]
     assert [r.task for r in found["any SNR"]] == ["wifi-any-snr"]
