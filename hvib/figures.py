@@ -220,12 +220,14 @@ def information_plane(tasks: Tasks) -> Figure:
     def draw(axes: Axes, curves: Mapping[str, Sequence[Curve]]) -> None:
         axes.set_xscale("log")
         axes.set_xlabel("rate (bits per inference)")
+        least = np.inf
         for label, group in curves.items():
             bits = over_seeds(group, "rate_nats").mean / np.log(2)
+            least = min(least, bits.min())
             metric = group[0].metric.scale * over_seeds(group, "metric").mean
             style = {"markeredgecolor": "white", "markeredgewidth": 0.6, **_style(label)}
             axes.plot(bits, metric, **style, ls="" if label == "VIB" else "-")
-        axes.set_xlim(left=0.3)  # what sends less sends nothing
+        axes.set_xlim(left=max(0.8 * least, 0.3))  # what sends less sends nothing
         _metric_axis(axes, group[0].metric)
 
     return _task_panels(tasks, draw)
