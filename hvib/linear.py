@@ -394,7 +394,7 @@ def exact_terms(system: System, X: Matrix, y: Float[np.ndarray, "N *k"], beta: f
 
 
 def received_correlation(system: System, X: Matrix, y: Target, beta: float) -> float:
-    """|Correlation| of y with the one received feature, and so with ŷ: it does not see scales."""
+    """Absolute correlation of y with the one received feature, and so with ŷ: it sees no scale."""
     _, mean, variance, _ = _moments(system, X, beta)
     z, s = mean[:, 0] - mean.mean(), float(variance.mean())
     return float(abs(np.mean(z * y)) / y.std() / np.sqrt(z.var() + s))
