@@ -20,10 +20,14 @@ from hvib.claims import (
     Interval,
     Verdict,
     at_selected,
+    best_response,
     beta_text,
+    compare,
     interval,
+    metric_at_rate,
     over_seeds,
     regret,
+    runs_of,
 )
 from hvib.config import Metric
 from hvib.estimators import one_way
@@ -620,6 +624,46 @@ def table_one(tasks: Tasks) -> Markdown:
                 }
             )
     return table(rows)
+
+
+def best_response_table(tasks: Tasks) -> Markdown:
+    """Whether each Hyper-VIB of each task is a best response for every β, and at what cost."""
+    rows = []
+    for task, curves in tasks.items():
+        vib = list(curves["VIB"])
+        for label in curves:
+            if not label.startswith("Hyper"):
+                continue
+            ours = list(curves[label])
+            found = compare(ours, vib)
+            rows.append(
+                {
+                    "task": task,
+                    "method": label,
+                    "mean regret, train (%)": with_interval(found.train, 100, 1),
+                    "mean regret, test (%)": with_interval(found.test, 100, 1),
+                    "largest, test": f"{found.worst:+.0%} at β = {beta_text(found.worst_beta)}",
+                    "cost (VIB runs)": f"{runs_of(ours, vib):.1f}",
+                    "best response": f"**{best_response(ours, vib)}**",
+                }
+            )
+    return table(rows)
+
+
+def rate_table(tasks: Tasks, bits: Sequence[float] = (8, 16, 64)) -> Markdown:
+    """The test metric of each method on each task at equal rates, in bits per inference."""
+
+    def cell(group: Sequence[Curve], rate: float) -> str:
+        value, metric = metric_at_rate(group, rate * np.log(2)), group[0].metric
+        if np.isnan(value.mean):
+            return "beyond its curve"
+        return with_interval(value, metric.scale, metric.digits)
+
+    return table(
+        {"task": task, "method": label} | {f"{rate:g} bits": cell(group, rate) for rate in bits}
+        for task, curves in tasks.items()
+        for label, group in curves.items()
+    )
 
 
 def quoted(curves: Mapping[str, Sequence[Curve]]) -> dict[str, str]:

@@ -85,6 +85,18 @@ def test_regret_of_tasks_is_against_each_task_s_grid(curves: dict[str, list[Curv
     assert "+100" in labels
 
 
+def test_best_responses_and_equal_rates_are_told_by_task(curves: dict[str, list[Curve]]) -> None:
+    lines = (figures.best_response_table({"ink": curves}).data or "").splitlines()
+    told = "| ink | Hyper-VIB | 0.0 ± 0.0 | 0.0 ± 0.0 | +0% at β = 10⁻⁶ | 1.0 | **holds** |"
+    assert lines[2:] == [told]
+    lines = (figures.rate_table({"ink": curves}, (8,)).data or "").splitlines()
+    assert lines[0] == "| task | method | 8 bits |"
+    assert lines[2:] == [
+        "| ink | VIB | beyond its curve |",
+        "| ink | Hyper-VIB | beyond its curve |",
+    ]
+
+
 def test_open_features_are_the_mean_of_seeds_beside_the_best_response() -> None:
     betas = np.array([0.1, 1.0])
     counts = {"Hyper-VIB": [np.array([4, 2]), np.array([6, 2])]}

@@ -52,7 +52,7 @@ def test_every_figure_has_alt_text_a_caption_and_its_data(path: Path) -> None:
     ]
     downloads = [c for c in cells if c.cell_type == "code" and "hvib-data" in str(c.outputs)]
     of_data = [c for c in drawn if "diagram" not in c.metadata.get("tags", [])]
-    assert drawn
+    assert drawn or any("| --- |" in str(c.outputs) for c in cells if c.cell_type == "code")
     assert len(downloads) >= 1 if of_data else not downloads
     for cell in drawn:
         settings = cell.metadata["mystnb"]
