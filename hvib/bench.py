@@ -323,7 +323,8 @@ def record(ratios: Sequence[Ratio]) -> None:
     """File the ratios with the machine and the versions that they are of."""
     where = ledger.environment(_MNIST["plain"], torch_device())
     values = {"environment": where, "ratios": [ratio._asdict() for ratio in ratios]}
-    record_path().write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    ledger.file(record_path(), lambda partial: partial.write_text(text))
 
 
 def recorded() -> tuple[dict[str, Any], list[Ratio]]:

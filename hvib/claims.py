@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from hvib.config import METRICS, PROFILES, Metric, require
+from hvib import ledger
+from hvib.config import METRICS, PROFILES, Metric, plan, require, studies
 from hvib.ledger import Record
 
 Array = Float[np.ndarray, "..."]
@@ -91,6 +92,16 @@ def collect(records: Iterable[Record]) -> dict[str, list[Curve]]:
         grids = {tuple(curve.betas) for curve in group_curves}
         require(len(grids) == 1, "records", label, "its seeds differ in β; pass one grid's records")
     return {label: sorted(group, key=lambda c: c.seed) for label, group in curves.items()}
+
+
+TASKS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "bluetooth": "Bluetooth", "wifi": "WiFi"}
+"""The tasks of the paper as the book calls them."""
+
+
+def recorded(task: str) -> dict[str, list[Curve]]:
+    """The curves of a task's page, from its records; what is not on record is trained now."""
+    runs = plan(task) + studies(task).get("a sixth", [])
+    return collect(ledger.sweep(runs))
 
 
 def survived(share_right: Float[np.ndarray, "beta N"]) -> Int[np.ndarray, " N"]:

@@ -19,6 +19,7 @@ from hvib.claims import (
     Curve,
     Interval,
     Verdict,
+    above,
     at_selected,
     best_response,
     beta_text,
@@ -90,9 +91,15 @@ def _style(label: str) -> dict[str, Any]:
     return STYLES.get(label, {"color": "#555555", "marker": "."})
 
 
+def _line(axes: Axes, name: str, x: Sequence[float] | np.ndarray, y: Any, **more: Any) -> None:
+    """A curve in the style of its name, its markers edged in white."""
+    edge = {"markeredgecolor": "white", "markeredgewidth": 0.6}
+    axes.plot(x, y, **{**edge, **_style(name), **more})
+
+
 def _draw(axes: Axes, label: str, betas: np.ndarray, values: Interval, scale: float = 1) -> None:
     style = _style(label)
-    axes.plot(betas, scale * values.mean, **style, markeredgecolor="white", markeredgewidth=0.6)
+    _line(axes, label, betas, scale * values.mean)
     axes.fill_between(
         betas, scale * values.low, scale * values.high, color=style["color"], alpha=0.18, lw=0
     )
@@ -229,8 +236,7 @@ def information_plane(tasks: Tasks) -> Figure:
             bits = over_seeds(group, "rate_nats").mean / np.log(2)
             least = min(least, bits.min())
             metric = group[0].metric.scale * over_seeds(group, "metric").mean
-            style = {"markeredgecolor": "white", "markeredgewidth": 0.6, **_style(label)}
-            axes.plot(bits, metric, **style, ls="" if label == "VIB" else "-")
+            _line(axes, label, bits, metric, ls="" if label == "VIB" else "-")
         axes.set_xlim(left=max(0.8 * least, 0.3))  # what sends less sends nothing
         _metric_axis(axes, group[0].metric)
 
@@ -436,7 +442,7 @@ def over_snr(
     figure, axes = plt.subplots()
     axes.set_yscale("log")
     for label, values in errors.items():
-        axes.plot(snr_db, values, **_style(label), markeredgecolor="white", markeredgewidth=0.6)
+        _line(axes, label, snr_db, values)
     axes.set_xlabel("measurement SNR (dB)")
     axes.set_ylabel(ylabel)
     axes.margins(x=0.02)
@@ -508,7 +514,7 @@ def regret_of_known(
         mean = 100 * np.mean(seeds, 0)
         for one in seeds:
             axes.plot(x, 100 * one, color=_style(label)["color"], lw=0.7, alpha=0.5)
-        axes.plot(x, mean, **_style(label), markeredgecolor="white", markeredgewidth=0.6)
+        _line(axes, label, x, mean)
         ends.append((label, float(mean[0])))
     axes.set(xscale="log", yscale="log", xlabel=xlabel, ylabel="regret (% of the minimum)")
     axes.set_ylim(bottom=0.01)
@@ -543,8 +549,7 @@ def open_features(
     if exact is not None:
         axes.plot(*exact, color="#0072B2", lw=6, alpha=0.3, label="best response")
     for label, seeds in counts.items():
-        style = {"markeredgecolor": "white", "markeredgewidth": 0.6, **_style(label)}
-        axes.plot(betas, np.mean(seeds, 0), label=label, **style)
+        _line(axes, label, betas, np.mean(seeds, 0), label=label)
     axes.set(xscale="log", xlabel="trade-off β", ylabel="open features")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
@@ -671,7 +676,9 @@ def quoted(curves: Mapping[str, Sequence[Curve]]) -> dict[str, str]:
 
     `best`: the test metric at the β selected, with its interval; `seconds`: training time of
     the whole curve; `runs`: the same in VIB runs; `speedup`: the grid's time over it; `bits` and
-    `power`: rate and transmitted power at the smallest β; `end`: the objective at the largest.
+    `power`: rate and transmitted power at the smallest β; `end`: the objective at the largest. Of
+    each Hyper-VIB also its test regret: `regret`, the mean over β; `worst` and `worst-beta`, the
+    largest and where it is; `end-regret`, at the largest β.
     """
     grid = float(np.mean([curve.seconds for curve in curves["VIB"]]))
     facts = {"seeds": str(len(curves["VIB"]))}
@@ -691,6 +698,15 @@ def quoted(curves: Mapping[str, Sequence[Curve]]) -> dict[str, str]:
             f"{name}-end": f"{over_seeds(group, 'objective').mean[-1]:.2f}",
             f"{name}-parameters": f"{group[0].parameters:,}",
         }
+        if label.startswith("Hyper"):
+            vib = list(curves["VIB"])
+            found = compare(list(group), vib)
+            facts |= {
+                f"{name}-regret": above(float(found.test.mean)),
+                f"{name}-worst": above(found.worst),
+                f"{name}-worst-beta": beta_text(found.worst_beta),
+                f"{name}-end-regret": above(float(regret(group, vib, "test").mean[-1])),
+            }
     machine = curves["VIB"][0].records[0].environment
     facts["machine"] = (
         f"{machine['name']}, {machine['threads']} "

@@ -67,12 +67,12 @@ def write(record: Record) -> Path:
     path = path_of(record.config)
     values = {**vars(record), "config": record.config.to_json()}
     text = json.dumps(values, indent=1, allow_nan=False) + "\n"
-    _file(path, lambda partial: partial.write_text(text))
+    file(path, lambda partial: partial.write_text(text))
     return path
 
 
-def _file(path: Path, put: Callable[[Path], object]) -> None:
-    """Let `put` write a file, whole or not at all."""
+def file(path: Path, put: Callable[[Path], object]) -> None:
+    """Let `put` write a file of the ledger, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     put(partial)
@@ -288,7 +288,7 @@ def arrays(
     path = path_of(run).with_suffix(f".{name}.safetensors")
     if fresh or not path.exists():
         made = make()
-        _file(path, lambda partial: _save(made, partial))
+        file(path, lambda partial: _save(made, partial))
     return load_file(path)
 
 

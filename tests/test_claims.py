@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hvib.claims import (
+    TASKS,
     Curve,
     Verdict,
     above,
@@ -24,6 +25,7 @@ from hvib.claims import (
     judge,
     metric_at_rate,
     over_seeds,
+    recorded,
     regret,
     runs_of,
     survived,
@@ -325,3 +327,10 @@ def test_the_cheapest_match_is_within_a_percent_of_the_grid() -> None:
     assert cheapest_match(curves) == "Hyper-VIB, free"
     del curves["Hyper-VIB, free"], curves["Hyper-VIB, ordered"]
     assert cheapest_match(curves) is None
+
+
+def test_recorded_curves_are_those_of_a_task_s_page() -> None:
+    assert list(TASKS) == ["mnist", "cifar10", "bluetooth", "wifi"]
+    curves = recorded("wifi")
+    assert len(curves["VIB"]) == 3
+    assert {"Hyper-VIB", "Hyper-VIB, ordered", "Hyper-VIB, ordered, 1.3× epochs"} <= set(curves)

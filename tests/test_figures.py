@@ -238,6 +238,10 @@ def test_prose_quotes_each_method() -> None:
     assert facts["hyper-free-speedup"] == "5.0"
     assert facts["hyper-free-runs"] == "2.6"
     assert facts["hyper-free-2x-runs"] == "2.6"
+    told = {key: facts[f"hyper-free-{key}"] for key in ("regret", "worst", "end-regret")}
+    assert told == dict.fromkeys(told, "0% above")  # the same made-up objective
+    assert facts["hyper-free-worst-beta"] == "10⁻⁶"
+    assert "vib-regret" not in facts
     assert facts["machine"] == "CPU, 1 thread, bfloat16 products"
 
 
