@@ -232,8 +232,7 @@ def _mnist(rounds: int, warm: int) -> list[Ratio]:
         _ratio("MNIST, gated step / plain step", gated, plain, aim="≤ 1.10"),
         _ratio("MNIST, ordered step / plain step", closing, plain),
         _ratio(
-            f"MNIST, matrix products' rate: plain step / the machine's own "
-            f"({str(dtype)[6:]}, 1024³)",
+            "MNIST, matrix products' rate: plain step / the machine's own (1024³)",
             square,
             plain,
             work,
@@ -314,26 +313,26 @@ def _simulation(rounds: int) -> list[Ratio]:
     ]
 
 
-def record_path() -> Path:
-    """Where the ledger keeps the benchmark."""
-    return ledger.root() / "bench.json"
-
-
 def record(ratios: Sequence[Ratio]) -> None:
-    """File the ratios with the machine and the versions that they are of."""
+    """File the ratios with the machine and the versions that they are of.
+
+    One file for each number format of products: ratios depend on it most.
+    """
     where = ledger.environment(_MNIST["plain"], torch_device())
     values = {"environment": where, "ratios": [ratio._asdict() for ratio in ratios]}
     text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
-    ledger.file(record_path(), lambda partial: partial.write_text(text))
+    path = ledger.root() / f"bench-{where['products']}.json"
+    ledger.file(path, lambda partial: partial.write_text(text))
 
 
-def recorded() -> tuple[dict[str, Any], list[Ratio]]:
-    """The machine and the ratios on file.
+def recorded() -> list[tuple[dict[str, Any], list[Ratio]]]:
+    """The machine and the ratios of each file, those of bfloat16 before those of float32.
 
     Raises:
         FileNotFoundError: there is no record yet.
     """
-    if not record_path().exists():
-        raise FileNotFoundError(f"{record_path()}: run `python -m hvib bench --record` first")
-    values = json.loads(record_path().read_text())
-    return values["environment"], [Ratio(**ratio) for ratio in values["ratios"]]
+    paths = sorted(ledger.root().glob("bench-*.json"))
+    if not paths:
+        raise FileNotFoundError(f"{ledger.root()}: run `python -m hvib bench --record` first")
+    files = [json.loads(path.read_text()) for path in paths]
+    return [(f["environment"], [Ratio(**ratio) for ratio in f["ratios"]]) for f in files]

@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from hvib import bench, objective
 from hvib.config import make_run
 from hvib.models import build
-from hvib.train import product_dtype, torch_device
 
 
 def test_products_of_a_step_are_counted_as_torch_counts_them() -> None:
@@ -26,12 +25,10 @@ def test_products_of_a_step_are_counted_as_torch_counts_them() -> None:
 
 def test_every_ratio_is_measured() -> None:
     ratios = bench.measure(rounds=3, warm=1)
-    run = make_run("mnist", "vib", betas=(1e-3,))
-    dtype = str(product_dtype(run, torch_device()))[6:]
     assert [ratio.what for ratio in ratios] == [
         "MNIST, gated step / plain step",
         "MNIST, ordered step / plain step",
-        f"MNIST, matrix products' rate: plain step / the machine's own ({dtype}, 1024³)",
+        "MNIST, matrix products' rate: plain step / the machine's own (1024³)",
         "MNIST, whole curve of 13 β at equal epochs: grid one by one / Hyper-VIB",
         "MNIST, whole curve of 13 β at equal epochs: grid one by one / batched grid",
         "MNIST, Algorithm 1 as printed (8 passes, DataLoader, float32) / ours",
@@ -93,6 +90,17 @@ def test_ratios_are_filed_and_read_back(tmp_path: Path, monkeypatch: pytest.Monk
         bench.recorded()
     ratios = [bench.Ratio("a / b", 1.5, 1.4, 1.6, "≤ 2"), bench.Ratio("c / d", 3.0, 2.0, 4.0)]
     bench.record(ratios)
-    environment, found = bench.recorded()
+    ((environment, found),) = bench.recorded()
     assert found == ratios
     assert environment["threads"] == torch.get_num_threads()
+
+
+def test_each_number_format_has_its_own_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HVIB_RESULTS", str(tmp_path))
+    for products, ratio in (("float32", 2.0), ("bfloat16", 1.0), ("float32", 3.0)):
+        monkeypatch.setattr(bench.ledger, "environment", lambda *_, p=products: {"products": p})
+        bench.record([bench.Ratio("a / b", ratio, ratio, ratio)])
+    found = [(where["products"], ratios[0].median) for where, ratios in bench.recorded()]
+    assert found == [("bfloat16", 1.0), ("float32", 3.0)]
