@@ -87,6 +87,14 @@ def _uniform_betas(
     return low + (high - low) * stratified(count, generator)
 
 
+def _rising_betas(
+    low: float, high: float, count: int, generator: torch.Generator
+) -> Float[Tensor, " M"]:
+    """M draws whose density in log β rises linearly from 0, stratified: more where regret is."""
+    bottom, top = math.log(low), math.log(high)
+    return (bottom + (top - bottom) * stratified(count, generator).sqrt()).exp()
+
+
 def _plain_heads(run: Run) -> System:
     """Hyper-VIB without gates on the last layer of the device and of the network."""
     system = hyperize(build(run), run.seed)
@@ -110,6 +118,7 @@ METHODS |= {
     "hyper-vib-usual-start": hyper(lambda run: UsualStart),
     "hyper-vib-plain-heads": replace(_PAPER, build=_plain_heads),
     "hyper-vib-uniform": replace(_PAPER, draw=_uniform_betas),
+    "hyper-vib-rising": replace(_PAPER, draw=_rising_betas),
     **{f"hyper-vib-power-{power:g}": replace(_PAPER, power=power) for power in (0.25, 0.5, 0.75)},
 }
 
@@ -140,7 +149,11 @@ def variants(run: Run) -> dict[str, dict[str, Run]]:
             "one": replace(run, shares=1),
             "one an example": replace(run, shares=run.batch_size),
         },
-        "density of β": {"uniform in log β": run, "uniform in β": method("uniform")},
+        "density of β": {
+            "uniform in log β": run,
+            "rising in log β": method("rising"),
+            "uniform in β": method("uniform"),
+        },
         "power p of the scale": {
             "0": run,
             **{f"{power:g}": method(f"power-{power:g}") for power in (0.25, 0.5, 0.75)},

@@ -162,15 +162,21 @@ def regret(
 
     A true best response to β has regret ≤ 0 up to noise. VIB is itself one attempt at the
     minimum of (8), not the minimum, so a negative regret says that ours found a better one.
+    Where the two differ in β, at those that both answer for.
+
+    Raises:
+        ValueError: they share no seed or no β.
     """
     seeds = {curve.seed: curve for curve in vib}
-    pairs = [
-        (c.column("objective", split), seeds[c.seed].column("objective", split))
-        for c in ours
-        if c.seed in seeds
-    ]
+    pairs = [(c, seeds[c.seed]) for c in ours if c.seed in seeds]
     require(bool(pairs), "seeds", sorted(seeds), "the two methods share no seed")
-    return interval(np.stack([(a - b) / (b if relative else 1) for a, b in pairs]))
+    betas = np.intersect1d(pairs[0][0].betas, pairs[0][1].betas)
+    require(len(betas) > 0, "betas", pairs[0][0].betas.tolist(), "the two methods share no β")
+    a, b = (
+        np.stack([c.column("objective", split)[np.isin(c.betas, betas)] for c in curves])
+        for curves in zip(*pairs, strict=True)
+    )
+    return interval((a - b) / (b if relative else 1))
 
 
 class Comparison(NamedTuple):

@@ -315,13 +315,17 @@ def studies(
     betas: Iterable[float] | None = None,
     **settings: Any,
 ) -> dict[str, list[Run]]:
-    """Runs of a task's page beside its plan, by what they study; none for most tasks.
+    """Runs of a task's page beside its plan, by what they study; none for tasks without a page.
 
-    CIFAR-10: `norms`, where the gates are and what the norms are, for the first seed and in a
-    quarter of the epochs. The ranging tasks: `a sixth`, the last of `HYPER` at 1.3 times the
-    epochs, which costs a sixth of the grid; `epochs`, VIB at one β of the plateau, with half to
-    twice the epochs; `convolutions`, the task's convolutional network, at every fourth β and for
-    the first seed; `any SNR`, one run on measurements of 0 to 40 dB (both with free gates).
+    MNIST and the digits that stand in for it: the last of `HYPER` at a VIB run's epochs over the
+    `two decades` and the `one decade` at the upper end of the range, and over the latter for no
+    more than `its share` of the epochs. CIFAR-10: `norms`, where the gates are and what the norms
+    are, for the first seed and in a quarter of the epochs. The ranging tasks: `a sixth`, the last
+    of `HYPER` at 1.3 times the epochs, which costs a sixth of the grid; `epochs`, VIB at one β of
+    the plateau, with half to four times the epochs, and eight times for the first seed; `longest`,
+    VIB at every fourth β and the last of `HYPER`, with four times the epochs and for the first
+    seed; `convolutions`, the task's convolutional network, at every fourth β and for the first
+    seed; `any SNR`, one run on measurements of 0 to 40 dB (both with free gates).
 
     Raises:
         ValueError, TypeError: as `plan`.
@@ -341,18 +345,24 @@ def studies(
             for run in (one, hyper)
         ]
         return {"norms": [one, hyper, replace(hyper, method="hyper-vib-before"), *others]}
+    last = [run for run in runs if run.method == HYPER[-1] and run.epochs == vib[0].epochs]
+    if task in ("mnist", "digits"):
+        two, decade = ([replace(r, betas=r.betas[-count:]) for r in last] for count in (5, 3))
+        share = 2 / max(len(last[0].betas) - 1, 2)
+        brief = [replace(run, epochs=max(round(share * run.epochs), 1)) for run in decade]
+        return {"two decades": two, "one decade": decade, "one decade, its share": brief}
     if task not in ("bluetooth", "wifi"):
         return {}
-    last = [run for run in runs if run.method == HYPER[-1] and run.epochs == vib[0].epochs]
     free = replace(last[0], method="hyper-vib-free")
     sparse = [run for run in vib if run.betas in grid[::4] and run.seed == vib[0].seed]
     return {
         "a sixth": [replace(run, epochs=math.ceil(1.3 * run.epochs)) for run in last],
         "epochs": [
             replace(run, epochs=max(int(multiple * run.epochs), 1))
-            for multiple in (0.5, 1, 2)
-            for run in plateau
+            for multiple in (0.5, 1, 2, 4, 8)
+            for run in (plateau if multiple < 8 else plateau[:1])
         ],
+        "longest": [replace(run, epochs=4 * run.epochs) for run in (*sparse, last[0])],
         "convolutions": [replace(run, network=f"{task}-convolutions") for run in (*sparse, free)],
         "any SNR": [replace(free, task=f"{task}-any-snr")],
     }

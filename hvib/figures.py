@@ -24,7 +24,6 @@ from hvib.claims import (
     best_response,
     beta_text,
     compare,
-    interval,
     metric_at_rate,
     over_seeds,
     regret,
@@ -451,16 +450,18 @@ def over_snr(
 
 
 def over_epochs(curves: Mapping[str, Sequence[Curve]]) -> Figure:
-    """The metric at one β over the epochs of a run, on training and on test data."""
+    """The metric at one β over the epochs of a run, on training and on test data.
+
+    A point for each number of epochs: mean over its seeds, however many, and 95% interval.
+    """
     figure, axes = plt.subplots()
     groups = sorted(curves.values(), key=lambda group: group[0].records[0].epochs)
     metric = groups[0][0].metric
     epochs = np.array([group[0].records[0].epochs for group in groups])
     ends = []
     for split in ("test", "train"):
-        values = interval(
-            np.stack([[c.column("metric", split)[0] for c in group] for group in groups], 1)
-        )
+        found = [over_seeds(group, "metric", split) for group in groups]
+        values = Interval(*(np.concatenate(part) for part in zip(*found, strict=True)))
         _draw(axes, split, epochs, values, metric.scale)
         ends.append((split, metric.scale * float(values.mean[-1])))
     axes.set_xscale("log", base=2)

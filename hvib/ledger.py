@@ -182,7 +182,7 @@ def execute(
     model = METHODS[run.method].build(run)
     course = fit(model, data, run, device=device, progress=progress)
     if weights:
-        _save(model.state_dict(), weights)
+        file(weights, lambda partial: _save(model.state_dict(), partial))
     return Record(
         config=run,
         curve=curve(model, data.limited(run.limit), run),

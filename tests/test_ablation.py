@@ -110,6 +110,14 @@ def test_plain_heads_are_the_last_layers() -> None:
     assert plain == [True, True, False, True, True, False]
 
 
+def test_rising_draws_are_dense_where_beta_is_large() -> None:
+    draw = METHODS["hyper-vib-rising"].draw
+    betas = draw(1e-6, 1.0, 4000, torch.Generator().manual_seed(0))
+    assert 1e-6 <= betas.min() < betas.max() <= 1
+    assert (betas > 1e-3).float().mean() == pytest.approx(3 / 4, abs=0.01)
+    assert (betas > 10**-1.5).float().mean() == pytest.approx(7 / 16, abs=0.01)
+
+
 def test_uniform_draws_are_mostly_large() -> None:
     draw = METHODS["hyper-vib-uniform"].draw
     betas = torch.stack([draw(1e-6, 1.0, 8, torch.Generator().manual_seed(k)) for k in range(200)])

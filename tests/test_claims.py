@@ -163,6 +163,21 @@ def test_regret_pairs_seeds() -> None:
         regret(h[:1], v[1:], "test")
 
 
+def test_regret_at_the_beta_that_both_answer_for() -> None:
+    def curves(method: str, betas: tuple[float, ...], slope: float) -> list[Curve]:
+        record = fake(method, 0, vib, objective=lambda beta: 1 + slope * beta, betas=betas)
+        (found,) = collect([record]).values()
+        return found
+
+    grid, upper = curves("vib-batched", BETAS, 1), curves("hyper-vib", BETAS[-3:], 3)
+    expected = [2 * beta / (1 + beta) for beta in BETAS[-3:]]
+    assert regret(upper, grid, "test").mean == pytest.approx(expected)
+    expected = [-2 * beta / (1 + 3 * beta) for beta in BETAS[-3:]]
+    assert regret(grid, upper, "test").mean == pytest.approx(expected)
+    with pytest.raises(ValueError, match="share no β"):
+        regret(upper, curves("vib-batched", BETAS[:3], 1), "test")
+
+
 def test_claims_hold_where_they_should() -> None:
     assert set(outcomes(experiment())) == {"holds"}
 

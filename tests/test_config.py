@@ -126,14 +126,29 @@ def test_plan_holds_what_a_page_compares() -> None:
 def test_studies_of_a_ranging_page() -> None:
     found = studies("wifi", "full", seeds=(0, 1))
     assert {(r.method, r.epochs, r.seed) for r in found["epochs"]} == {
-        ("vib", epochs, seed) for epochs in (5, 10, 20) for seed in (0, 1)
-    }
+        ("vib", epochs, seed) for epochs in (5, 10, 20, 40) for seed in (0, 1)
+    } | {("vib", 80, 0)}
     assert {r.betas for r in found["epochs"]} == {(1e-4,)}
     assert [(r.method, r.epochs) for r in found["a sixth"]] == [("hyper-vib-ordered", 13)] * 2
+    assert [r.method for r in found["longest"]] == ["vib"] * 4 + ["hyper-vib-ordered"]
+    assert {(r.epochs, r.seed) for r in found["longest"]} == {(40, 0)}
     assert {r.network for r in found["convolutions"]} == {"wifi-convolutions"}
     assert [r.method for r in found["convolutions"]] == ["vib"] * 4 + ["hyper-vib-free"]
     assert [r.task for r in found["any SNR"]] == ["wifi-any-snr"]
-    assert studies("mnist") == {}
+
+
+def test_ranges_of_the_mnist_page() -> None:
+    found = studies("mnist", seeds=(0, 1))
+    once = [r for r in plan("mnist", seeds=(0, 1)) if (r.method, r.epochs) == (HYPER[-1], 20)]
+    for name, betas in (
+        ("two decades", (0.01, 0.0316228, 0.1, 0.316228, 1.0)),
+        ("one decade", (0.1, 0.316228, 1.0)),
+    ):
+        assert [replace(r, betas=once[0].betas) for r in found[name]] == once
+        assert {r.betas for r in found[name]} == {betas}
+    assert [replace(r, epochs=20) for r in found["one decade, its share"]] == found["one decade"]
+    assert {r.epochs for r in found["one decade, its share"]} == {3}
+    assert all(studies("mnist", betas=(0.1,)).values())
 
 
 def test_norms_of_the_cifar10_page() -> None:

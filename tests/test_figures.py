@@ -183,10 +183,12 @@ def test_epochs_are_drawn_in_order_on_both_splits() -> None:
         for e in (20, 5, 10)
         for r in [fake("vib", 0, lambda b, e=e: 1 / e, betas=(1e-4,), task="wifi")]  # type: ignore[misc]
     )
+    more = fake("vib", 1, lambda b: 1 / 4, betas=(1e-4,), task="wifi")  # a seed of 10 epochs more
+    curves["VIB"] += collect([more])["VIB"]
     (axes,) = figures.over_epochs(curves).axes
     for line in axes.get_lines():
         assert np.asarray(line.get_xdata()).tolist() == [5, 10, 20]
-        assert line.get_ydata() == pytest.approx([1 / 5, 1 / 10, 1 / 20])
+        assert line.get_ydata() == pytest.approx([1 / 5, (1 / 10 + 1 / 4) / 2, 1 / 20])
     assert {t.get_text() for t in axes.texts} == {"test", "train"}
     plt.close("all")
 

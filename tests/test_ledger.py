@@ -115,14 +115,16 @@ def test_a_killed_sweep_resumes_with_what_is_left(
 
 def test_two_sweeps_at_once_share_the_work(results: Path) -> None:
     command = [sys.executable, "-m", "hvib", "sweep", "--task", "digits", "--profile", "smoke"]
+    runs = plan("digits", "smoke")
+    runs += [run for study in studies("digits", "smoke").values() for run in study]
     both = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
     ]
     for process in both:
         out, error = process.communicate(timeout=300)
         assert process.returncode == 0, error.decode()
-        assert len(out.splitlines()) == len(plan("digits", "smoke"))
-    assert {r.config for r in ledger.records()} == set(plan("digits", "smoke"))
+        assert len(out.splitlines()) == len(runs)
+    assert {r.config for r in ledger.records()} == set(runs)
     assert not list(results.rglob("*.partial"))
 
 
