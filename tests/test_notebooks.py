@@ -110,7 +110,8 @@ def test_notebook_runs_afresh_in_profile_smoke(path: Path, results: Path, tmp_pa
     betas = (1e-3, 3.16228e-3, 1e-2, 3.16228e-2, 0.1, 0.316228, 1.0)
     page: dict[str, Any] = {"seeds": (0, 1), "betas": betas, "snr_db": 10}
     expected = set(plan(task, "smoke", **page))
-    expected.update(*studies(task, "smoke", **page).values())
+    if named in (task, "mnist"):  # the digits' studies are those of MNIST, for which they stand in
+        expected.update(*studies(task, "smoke", **page).values())
     assert found == expected
 
 
