@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hvib.config import Run, plan
 from hvib.hyper import FreeGate, Gate, Gated, hyperize, standardised
 from hvib.models import System, build
-from hvib.objective import stratified
+from hvib.objective import between, stratified
 from hvib.train import METHODS, hyper, over_range
 
 
@@ -91,8 +91,7 @@ def _rising_betas(
     low: float, high: float, count: int, generator: torch.Generator
 ) -> Float[Tensor, " M"]:
     """M draws whose density in log β rises linearly from 0, stratified: more where regret is."""
-    bottom, top = math.log(low), math.log(high)
-    return (bottom + (top - bottom) * stratified(count, generator).sqrt()).exp()
+    return between(low, high, stratified(count, generator).sqrt())
 
 
 def _plain_heads(run: Run) -> System:

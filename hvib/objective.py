@@ -76,7 +76,11 @@ def draw_betas(
     One draw falls in each of M equal parts of the range, so that every step sees small and
     large β alike: the same expectation (15) as independent draws, with less variance.
     """
-    u = stratified(count, generator)
+    return between(beta_min, beta_max, stratified(count, generator))
+
+
+def between(beta_min: float, beta_max: float, u: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+    """The β at the shares u of the range, from 0 at its lower end to 1, even in log β."""
     low, high = torch.tensor([beta_min, beta_max], dtype=torch.float64).log().tolist()
     return (low + (high - low) * u).exp()
 
