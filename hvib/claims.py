@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
+from scipy import special
 
 from hvib import ledger
 from hvib.config import METRICS, PROFILES, Metric, plan, require, studies
@@ -141,7 +141,7 @@ def interval(values: Array) -> Interval:
     mean = values.mean(0)
     if count < 2:
         return Interval(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
-    half = stats.t.ppf(0.975, count - 1) * values.std(0, ddof=1) / np.sqrt(count)
+    half = special.stdtrit(count - 1, 0.975) * values.std(0, ddof=1) / np.sqrt(count)
     return Interval(mean, mean - half, mean + half)
 
 

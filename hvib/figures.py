@@ -672,6 +672,35 @@ def rate_table(tasks: Tasks, bits: Sequence[float] = (8, 16, 64)) -> Markdown:
     )
 
 
+def regret_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
+    """Test metric of VIB and one more method at each β that both answer for, and its regret.
+
+    Args:
+        curves: VIB's and the other's, in this order, with the same seeds.
+
+    Raises:
+        ValueError: they share no seed or no β.
+    """
+    (_, vib), (label, ours) = curves.items()
+    metric, excess = vib[0].metric, regret(ours, vib, "test")
+
+    def cells(group: Sequence[Curve], beta: float) -> str:
+        k = list(group[0].betas).index(beta)
+        one = Interval(*(column[k] for column in over_seeds(group, "metric")))
+        return with_interval(one, metric.scale, metric.digits)
+
+    unit = f"test {metric.name} ({metric.unit})"
+    return table(
+        {
+            "β": beta_text(beta),
+            f"VIB, {unit}": cells(vib, beta),
+            f"{label}, {unit}": cells(ours, beta),
+            "regret, test (%)": with_interval(Interval(*(x[k] for x in excess)), 100, 0),
+        }
+        for k, beta in enumerate(np.intersect1d(vib[0].betas, ours[0].betas))
+    )
+
+
 def quoted(curves: Mapping[str, Sequence[Curve]]) -> dict[str, str]:
     """What a page's prose quotes of each method, as `<method>-<what>`.
 

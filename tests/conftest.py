@@ -6,17 +6,33 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from hvib.data import PROJECT, data_root
 
 # No test is timed, and a failure found once is found again.
 settings.register_profile("hvib", deadline=None, derandomize=True)
 settings.load_profile("hvib")
+
+
+class _Together(LoadScopeScheduling):
+    """Tests go to whichever worker is free; what shares a kernel or the built book, to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        if file in ("tests/test_book.py", "tests/test_browser.py"):
+            return "book"
+        return nodeid if file.startswith("tests/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
+    return _Together(config, log)
 
 
 @pytest.fixture

@@ -13,7 +13,16 @@ import pytest
 from test_claims import BETAS, error, fake, vib
 
 from hvib import figures
-from hvib.claims import Comparison, Curve, Interval, collect, curve_rows, judge, over_seeds
+from hvib.claims import (
+    Comparison,
+    Curve,
+    Interval,
+    beta_text,
+    collect,
+    curve_rows,
+    judge,
+    over_seeds,
+)
 from hvib.config import ACCURACY
 from hvib.ranging import BLUETOOTH, ONE_PATH, WIFI, simulate
 from hvib.search import Found
@@ -95,6 +104,20 @@ def test_best_responses_and_equal_rates_are_told_by_task(curves: dict[str, list[
         "| ink | VIB | beyond its curve |",
         "| ink | Hyper-VIB | beyond its curve |",
     ]
+
+
+def test_regret_is_told_at_the_betas_that_both_answer_for() -> None:
+    records = [fake("vib", seed, vib, betas=(beta,)) for seed in range(3) for beta in BETAS[::2]]
+    worse = [fake("hyper-vib", s, vib, objective=lambda b: 0.12 + b) for s in range(3)]
+    few = collect(records + worse)
+    lines = (figures.regret_table(few).data or "").splitlines()
+    unit = "test accuracy (%)"
+    assert lines[0] == f"| β | VIB, {unit} | Hyper-VIB, {unit} | regret, test (%) |"
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        f"| {beta_text(beta)}" for beta in BETAS[::2]
+    ]
+    assert lines[2].endswith("| 98.00 ± 0.00 | 20 ± 0 |")
+    assert lines[-1].endswith("| 2 ± 0 |")
 
 
 def test_open_features_are_the_mean_of_seeds_beside_the_best_response() -> None:
