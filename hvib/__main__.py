@@ -10,7 +10,7 @@ import tyro
 from hvib import ledger
 from hvib.bench import measure
 from hvib.bench import record as file_ratios
-from hvib.config import Device, Run, beta_grid, make_run, plan, require_known, studies
+from hvib.config import Device, Run, beta_grid, make_run, page, require_known
 from hvib.train import METHODS
 
 
@@ -68,15 +68,10 @@ def sweep(
         device: where to train.
         fresh: train even where there are records.
     """
-    page: dict[str, Any] = {
-        "seeds": seeds or None,
-        "betas": beta_grid(beta_min, beta_max),
-        "snr_db": snr_db,
-    }
-    runs = plan(task, profile, **page)
-    runs += [run for study in studies(task, profile, **page).values() for run in study]
     for method in methods:
         require_known("methods", method, METHODS)
+    betas = beta_grid(beta_min, beta_max)
+    runs = page(task, profile, seeds=seeds or None, betas=betas, snr_db=snr_db)
     runs = [run for run in runs if not methods or run.method in methods]
     for record in ledger.sweep(runs, fresh=fresh, device=device):
         print(record.config.method, record.config.slug)

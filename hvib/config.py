@@ -369,6 +369,19 @@ def studies(
     }
 
 
+def page(task: str, profile: str = "full", **settings: Any) -> list[Run]:
+    """All runs of a task's page, its `plan` and its `studies`, each once.
+
+    Args:
+        settings: as of `plan`.
+
+    Raises:
+        ValueError, TypeError: as `plan`.
+    """
+    parts = plan(task, profile, **settings), *studies(task, profile, **settings).values()
+    return list(dict.fromkeys(run for runs in parts for run in runs))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
     """What a reader can vary in a notebook: its papermill parameters."""

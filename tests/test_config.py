@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvib.config import HYPER, Run, beta_grid, make_run, parameters, plan, studies
+from hvib.config import HYPER, Run, beta_grid, make_run, page, parameters, plan, studies
 from hvib.train import method_of
 
 
@@ -135,6 +135,14 @@ def test_studies_of_a_ranging_page() -> None:
     assert {r.network for r in found["convolutions"]} == {"wifi-convolutions"}
     assert [r.method for r in found["convolutions"]] == ["vib"] * 4 + ["hyper-vib-free"]
     assert [r.task for r in found["any SNR"]] == ["wifi-any-snr"]
+
+
+def test_a_page_is_its_plan_and_its_studies_each_run_once() -> None:
+    runs = page("wifi", "smoke", seeds=(3,))
+    assert len(set(runs)) == len(runs)
+    parts = plan("wifi", "smoke", seeds=(3,)), *studies("wifi", "smoke", seeds=(3,)).values()
+    assert set(runs) == set().union(*parts)
+    assert runs[: len(parts[0])] == parts[0]
 
 
 def test_ranges_of_the_mnist_page() -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from hvib import ledger
 from hvib.ablation import settings, variants
-from hvib.config import Run, make_run, plan, studies
+from hvib.config import Run, make_run, page, plan
 from hvib.estimators import known_shape_bound
 from hvib.ledger import DamagedRecord, Record
 from hvib.ranging import LINKS, SEEDS, simulate
@@ -115,8 +115,7 @@ def test_a_killed_sweep_resumes_with_what_is_left(
 
 def test_two_sweeps_at_once_share_the_work(results: Path) -> None:
     command = [sys.executable, "-m", "hvib", "sweep", "--task", "digits", "--profile", "smoke"]
-    runs = plan("digits", "smoke")
-    runs += [run for study in studies("digits", "smoke").values() for run in study]
+    runs = page("digits", "smoke")
     both = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
     ]
@@ -211,8 +210,7 @@ def test_verify_retrains_and_finds_a_record_true_or_false(record: Record) -> Non
 def test_committed_records_cover_the_pages() -> None:
     """The book builds without data: every recorded page has its whole plan on file."""
     for task in ("mnist", "cifar10", "bluetooth", "wifi"):
-        runs = plan(task) + [run for study in studies(task).values() for run in study]
-        missing = [run.slug for run in runs if ledger.find(run) is None]
+        missing = [run.slug for run in page(task) if ledger.find(run) is None]
         assert not missing, task
 
 
