@@ -196,7 +196,10 @@ class Comparison(NamedTuple):
 
 
 def compare(ours: list[Curve], vib: list[Curve]) -> Comparison:
-    """A variant's curves, one for each seed, against VIB's of the same seeds."""
+    """A variant's curves, one for each seed, against VIB's of the same seeds.
+
+    Regret is that of `regret`, at the β that both answer for.
+    """
     train, test = (
         interval(np.array([regret([curve], vib, split).mean.mean() for curve in ours]))
         for split in ("train", "test")
@@ -207,7 +210,7 @@ def compare(ours: list[Curve], vib: list[Curve]) -> Comparison:
         train,
         test,
         float(over_beta[worst]),
-        float(ours[0].betas[worst]),
+        float(np.intersect1d(ours[0].betas, vib[0].betas)[worst]),
         float(at_selected(ours).mean),
         ours[0].parameters,
     )

@@ -19,6 +19,7 @@ from hvib.claims import (
     beta_text,
     cheapest_match,
     collect,
+    compare,
     curve_rows,
     extremes,
     interval,
@@ -174,6 +175,11 @@ def test_regret_at_the_beta_that_both_answer_for() -> None:
     assert regret(upper, grid, "test").mean == pytest.approx(expected)
     expected = [-2 * beta / (1 + 3 * beta) for beta in BETAS[-3:]]
     assert regret(grid, upper, "test").mean == pytest.approx(expected)
+    steep = curves("hyper-vib", BETAS, 3)
+    found = compare(steep, curves("vib-batched", (BETAS[2], BETAS[9]), 1))
+    assert (found.worst_beta, found.worst) == pytest.approx(
+        (BETAS[9], 2 * BETAS[9] / (1 + BETAS[9]))
+    )
     with pytest.raises(ValueError, match="share no β"):
         regret(upper, curves("vib-batched", BETAS[:3], 1), "test")
 
