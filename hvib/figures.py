@@ -582,7 +582,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Markdown:
 
 def with_interval(values: Interval, scale: float = 1, digits: int = 2) -> str:
     """`98.91 ± 0.05`: mean and half the 95% interval."""
-    text = f"{scale * float(values.mean):.{digits}f}"
+    text = f"{scale * float(values.mean):z.{digits}f}"  # no -0
     half = scale * float(values.high - values.mean)
     return text if np.isnan(half) else f"{text} ± {half:.{digits}f}"
 

@@ -183,6 +183,11 @@ def test_tables_have_a_row_for_each_entry(curves: dict[str, list[Curve]]) -> Non
     assert len(text.splitlines()) == 2 + len(verdicts)
 
 
+def test_an_interval_around_zero_has_no_sign() -> None:
+    assert figures.with_interval(Interval(-0.001, -0.201, 0.199), 100, 0) == "0 ± 20"
+    assert figures.with_interval(Interval(-0.011, float("nan"), float("nan")), 100, 0) == "-1"
+
+
 def test_one_seed_is_drawn_without_an_interval() -> None:
     one = collect([fake("vib", 0, vib, betas=(b,)) for b in BETAS])
     assert figures.metric_over_beta(one).axes
