@@ -184,8 +184,9 @@ def test_tables_have_a_row_for_each_entry(curves: dict[str, list[Curve]]) -> Non
 
 
 def test_an_interval_around_zero_has_no_sign() -> None:
-    assert figures.with_interval(Interval(-0.001, -0.201, 0.199), 100, 0) == "0 ± 20"
-    assert figures.with_interval(Interval(-0.011, float("nan"), float("nan")), 100, 0) == "-1"
+    ends = np.array([-0.001, -0.201, 0.199]), np.array([-0.011, np.nan, np.nan])
+    told = [figures.with_interval(Interval(*values), 100, 0) for values in ends]
+    assert told == ["0 ± 20", "-1"]
 
 
 def test_one_seed_is_drawn_without_an_interval() -> None:
