@@ -202,7 +202,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "full": {"epochs": 20, "shift": 2, "weight_decay": 0.01},
     },
     "cifar10": {
-        "smoke": {"epochs": 1, "limit": 256, "batch_size": 256, "draws": 1},
+        "smoke": {"epochs": 1, "limit": 128, "batch_size": 128, "draws": 1},
         "quick": {**_CIFAR10, "epochs": 3, "draws": 1},
         "full": {**_CIFAR10, "epochs": 13, "draws": 4},
     },
