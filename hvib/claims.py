@@ -133,6 +133,10 @@ class Interval(NamedTuple):
     low: Array
     high: Array
 
+    def at(self, k: int) -> "Interval":
+        """One entry of a column's, as at one β."""
+        return Interval(*(part[k] for part in self))
+
 
 def interval(values: Array) -> Interval:
     """Mean and interval over the first axis, the seeds."""
@@ -155,6 +159,17 @@ def at_selected(curves: Sequence[Curve], name: str = "metric", split: str = "tes
     return interval(np.array([c.column(name, split)[c.selected] for c in curves]))
 
 
+def shared_betas(ours: Sequence[Curve], vib: Sequence[Curve]) -> Float[np.ndarray, " beta"]:
+    """The β that both methods answer for, ascending.
+
+    Raises:
+        ValueError: there is none.
+    """
+    betas = np.intersect1d(ours[0].betas, vib[0].betas)
+    require(len(betas) > 0, "betas", ours[0].betas.tolist(), "the two methods share no β")
+    return betas
+
+
 def regret(
     ours: Sequence[Curve], vib: Sequence[Curve], split: str, *, relative: bool = True
 ) -> Interval:
@@ -170,8 +185,7 @@ def regret(
     seeds = {curve.seed: curve for curve in vib}
     pairs = [(c, seeds[c.seed]) for c in ours if c.seed in seeds]
     require(bool(pairs), "seeds", sorted(seeds), "the two methods share no seed")
-    betas = np.intersect1d(pairs[0][0].betas, pairs[0][1].betas)
-    require(len(betas) > 0, "betas", pairs[0][0].betas.tolist(), "the two methods share no β")
+    betas = shared_betas(ours, vib)
     a, b = (
         np.stack([c.column("objective", split)[np.isin(c.betas, betas)] for c in curves])
         for curves in zip(*pairs, strict=True)
@@ -210,7 +224,7 @@ def compare(ours: list[Curve], vib: list[Curve]) -> Comparison:
         train,
         test,
         float(over_beta[worst]),
-        float(np.intersect1d(ours[0].betas, vib[0].betas)[worst]),
+        float(shared_betas(ours, vib)[worst]),
         float(at_selected(ours).mean),
         ours[0].parameters,
     )

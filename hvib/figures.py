@@ -28,6 +28,7 @@ from hvib.claims import (
     over_seeds,
     regret,
     runs_of,
+    shared_betas,
 )
 from hvib.config import Metric
 from hvib.estimators import one_way
@@ -686,8 +687,7 @@ def regret_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
 
     def cells(group: Sequence[Curve], beta: float) -> str:
         k = list(group[0].betas).index(beta)
-        one = Interval(*(column[k] for column in over_seeds(group, "metric")))
-        return with_interval(one, metric.scale, metric.digits)
+        return with_interval(over_seeds(group, "metric").at(k), metric.scale, metric.digits)
 
     unit = f"test {metric.name} ({metric.unit})"
     return table(
@@ -695,9 +695,9 @@ def regret_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
             "β": beta_text(beta),
             f"VIB, {unit}": cells(vib, beta),
             f"{label}, {unit}": cells(ours, beta),
-            "regret, test (%)": with_interval(Interval(*(x[k] for x in excess)), 100, 0),
+            "regret, test (%)": with_interval(excess.at(k), 100, 0),
         }
-        for k, beta in enumerate(np.intersect1d(vib[0].betas, ours[0].betas))
+        for k, beta in enumerate(shared_betas(ours, vib))
     )
 
 
