@@ -282,15 +282,18 @@ def outcome(whole: bool, part: bool = False) -> Outcome:
     return "holds" if whole else "holds in part" if part else "does not hold here"
 
 
-def best_response(ours: list[Curve], vib: list[Curve]) -> Outcome:
-    """Whether ours is a best response (10) for every β, at a price.
+def best_response(found: Comparison, runs: float) -> Outcome:
+    """Whether a variant is a best response (10) for every β, at a price.
 
     It is if its test objective is on average over β no higher than VIB's, at no β more than 3%
     higher, and all of that for two VIB runs' time; in part if the first is so.
+
+    Args:
+        found: the variant against VIB, by `compare`.
+        runs: what it costs in VIB runs, by `runs_of`.
     """
-    found = compare(ours, vib)
     below = bool(found.test.mean <= 0)
-    return outcome(below and found.worst <= 0.03 and runs_of(ours, vib) <= 2, below)
+    return outcome(below and found.worst <= 0.03 and runs <= 2, below)
 
 
 def cheapest_match(curves: dict[str, list[Curve]]) -> str | None:

@@ -408,6 +408,11 @@ class Parameters:
         return studies(self.dataset, self.profile, **self._settings)
 
     @property
+    def live(self) -> str:
+        """The profile of what the page trains live: `quick`, unless its own is `smoke`."""
+        return "smoke" if self.profile == "smoke" else "quick"
+
+    @property
     def _settings(self) -> dict[str, Any]:
         return {
             "seeds": self.seeds or None,

@@ -33,7 +33,7 @@ from hvib.claims import (
 from hvib.config import Metric
 from hvib.estimators import one_way
 from hvib.ranging import Measurements
-from hvib.search import Found
+from hvib.search import Courses, Found
 
 # Okabe and Ito's colours, which the common kinds of colour blindness keep apart, and a purple.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#AA4499")
@@ -312,47 +312,57 @@ def by_class_over_beta(curves: Mapping[str, Sequence[Curve]], names: Sequence[st
     return figure
 
 
-def search_courses(courses: Mapping[str, Sequence[Sequence[Found]]], metric: Metric) -> Figure:
+def _search_panel(axes: Axes, courses: Courses, metric: Metric, cost: str) -> None:
+    """The test metric at the best β so far over a cost: median of the seeds and their range."""
+
+    def reached(course: Sequence[Found], spent: float) -> float:
+        return [f.test for f in course if getattr(f, cost) <= spent or f is course[0]][-1]
+
+    for label, seeds in courses.items():
+        color = _style(label)["color"]
+        starts = [getattr(course[0], cost) for course in seeds]
+        at = np.unique([getattr(f, cost) for course in seeds for f in course])
+        at = at[at >= max(starts)] if max(map(len, seeds)) > 1 else np.array([np.median(starts)])
+        found = metric.scale * np.array([[reached(course, x) for x in at] for course in seeds])
+        middle = np.median(found, 0)
+        if len(at) > 1:
+            axes.step(at, middle, where="post", color=color, label=label)
+            axes.fill_between(
+                at, found.min(0), found.max(0), step="post", color=color, alpha=0.15, lw=0
+            )
+        else:
+            spread = np.abs(np.array([found.min(0), found.max(0)]) - middle)
+            axes.errorbar(at, middle, spread, fmt="o", color=color, capsize=3, label=label)
+    axes.set(xscale="log", xlabel={"runs": "training (VIB runs)"}.get(cost, "training (s)"))
+    if not metric.higher_is_better:
+        axes.set_yscale("log")
+
+
+def search_courses(courses: Courses, metric: Metric) -> Figure:
     """The test metric at the best β so far, over VIB runs and over seconds of training.
 
     Median of the seeds and their range; a search of one run is a point.
 
     Args:
-        courses: of each search, one for each seed, as `hvib.search.course` gives them.
+        courses: as `hvib.search.course` gives them.
         metric: of the task.
     """
     figure, panels = plt.subplots(1, 2, figsize=(9.5, 4.2), sharey=True)
-    for axes, cost, xlabel in zip(
-        panels, ("runs", "seconds"), ("training (VIB runs)", "training (s)"), strict=True
-    ):
-        for label, seeds in courses.items():
-            color = _style(label)["color"]
-            ends = [getattr(course[0], cost) for course in seeds]
-            at = np.unique([getattr(f, cost) for course in seeds for f in course])
-            at = at[at >= max(ends)] if max(map(len, seeds)) > 1 else np.array([np.median(ends)])
-            found = metric.scale * np.array(
-                [
-                    [
-                        [f.test for f in course if getattr(f, cost) <= x or f is course[0]][-1]
-                        for x in at
-                    ]
-                    for course in seeds
-                ]
-            )
-            middle = np.median(found, 0)
-            if len(at) > 1:
-                axes.step(at, middle, where="post", color=color, label=label)
-                axes.fill_between(
-                    at, found.min(0), found.max(0), step="post", color=color, alpha=0.15, lw=0
-                )
-            else:
-                spread = np.abs(np.array([found.min(0), found.max(0)]) - middle)
-                axes.errorbar(at, middle, spread, fmt="o", color=color, capsize=3, label=label)
-        axes.set(xscale="log", xlabel=xlabel)
-        if not metric.higher_is_better:
-            axes.set_yscale("log")
+    for axes, cost in zip(panels, ("runs", "seconds"), strict=True):
+        _search_panel(axes, courses, metric, cost)
     panels[0].set_ylabel(f"test {metric.name} at the best β so far ({metric.unit})")
     panels[1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def searches_of_tasks(tasks: Mapping[str, Courses], metrics: Sequence[Metric]) -> Figure:
+    """The test metric at the best β so far over VIB runs, as `search_courses`, a panel a task."""
+    figure, panels = plt.subplots(1, len(tasks), figsize=(9.5, 4.2), squeeze=False)
+    for axes, (task, courses), metric in zip(panels[0], tasks.items(), metrics, strict=True):
+        _search_panel(axes, courses, metric, "runs")
+        axes.set_title(task)
+        axes.set_ylabel(f"test {metric.name} at the best β so far ({metric.unit})")
+    panels[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -583,7 +593,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Markdown:
 
 def with_interval(values: Interval, scale: float = 1, digits: int = 2) -> str:
     """`98.91 ± 0.05`: mean and half the 95% interval."""
-    text = f"{scale * float(values.mean):z.{digits}f}"  # no -0
+    text = f"{scale * float(values.mean):z.{digits}f}".replace("-", "−")  # and no -0
     half = scale * float(values.high - values.mean)
     return text if np.isnan(half) else f"{text} ± {half:.{digits}f}"
 
@@ -642,7 +652,7 @@ def best_response_table(tasks: Tasks) -> Markdown:
             if not label.startswith("Hyper"):
                 continue
             ours = list(curves[label])
-            found = compare(ours, vib)
+            found, runs = compare(ours, vib), runs_of(ours, vib)
             rows.append(
                 {
                     "task": task,
@@ -650,8 +660,8 @@ def best_response_table(tasks: Tasks) -> Markdown:
                     "mean regret, train (%)": with_interval(found.train, 100, 1),
                     "mean regret, test (%)": with_interval(found.test, 100, 1),
                     "largest, test": f"{found.worst:+.0%} at β = {beta_text(found.worst_beta)}",
-                    "cost (VIB runs)": f"{runs_of(ours, vib):.1f}",
-                    "best response": f"**{best_response(ours, vib)}**",
+                    "cost (VIB runs)": f"{runs:.1f}",
+                    "best response": f"**{best_response(found, runs)}**",
                 }
             )
     return table(rows)

@@ -6,7 +6,7 @@ records of what was trained, in order. `course` is what a search has found at wh
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -150,6 +150,10 @@ def course(name: str, run: Run, obtain: Obtain = ledger.obtain) -> list[Found]:
     return found
 
 
+Courses = Mapping[str, Sequence[Sequence[Found]]]
+"""The courses of each search by its name, one for each seed."""
+
+
 def runs_until(found: Sequence[Found], reference: float, metric: Metric) -> float:
     """VIB runs' worth of training until the validation metric rivals a reference; ∞ if never.
 
@@ -160,3 +164,18 @@ def runs_until(found: Sequence[Found], reference: float, metric: Metric) -> floa
         f.runs for f in found if by.worse(np.array(f.validation), np.array(reference)) <= by.rival
     )
     return next(rivals, math.inf)
+
+
+def runs_to_grid(courses: Courses, metric: Metric) -> dict[str, float]:
+    """VIB runs' worth of training until each search rivals the whole grid; ∞ if never.
+
+    Median over seeds, each against the grid of the same seed.
+
+    Args:
+        courses: the grid's among them, all with the same seeds in the same order.
+    """
+    best = [found[-1].validation for found in courses["grid"]]
+    return {
+        name: float(np.median([runs_until(f, b, metric) for f, b in zip(seeds, best, strict=True)]))
+        for name, seeds in courses.items()
+    }

@@ -31,6 +31,7 @@ class _Together(LoadScopeScheduling):
         return nodeid if file.startswith("tests/") else file
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
     return _Together(config, log)
 

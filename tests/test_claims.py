@@ -321,7 +321,8 @@ def test_cost_is_counted_in_runs_of_the_grid_s_mean() -> None:
 def test_a_best_response_is_below_vib_nowhere_far_above_and_cheap(
     objective: Callable[[float], float], seconds: float, ends: str
 ) -> None:
-    assert best_response(*against_grid(objective, seconds)) == ends
+    ours, vib = against_grid(objective, seconds)
+    assert best_response(compare(ours, vib), runs_of(ours, vib)) == ends
 
 
 def test_metric_at_a_rate_is_interpolated_and_not_beyond_the_curve() -> None:

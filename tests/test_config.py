@@ -191,6 +191,10 @@ def test_parameters_of_a_notebook() -> None:
     assert {run.snr_db for run in found.runs} == {10}
     assert {run.betas[0] for run in found.runs if run.method == "hyper-vib"} == {1e-4}
     assert parameters({**GOOD, "seeds": "3, 4"}).seeds == (3, 4)
+    assert [parameters({**GOOD, "profile": name}).live for name in ("smoke", "full")] == [
+        "smoke",
+        "quick",
+    ]
     assert {run.seed for run in parameters({**GOOD, "seeds": []}).runs} == {0}
 
 

@@ -23,7 +23,7 @@ from hvib.claims import (
     judge,
     over_seeds,
 )
-from hvib.config import ACCURACY
+from hvib.config import ACCURACY, SQUARED_ERROR
 from hvib.ranging import BLUETOOTH, ONE_PATH, WIFI, simulate
 from hvib.search import Found
 
@@ -186,7 +186,7 @@ def test_tables_have_a_row_for_each_entry(curves: dict[str, list[Curve]]) -> Non
 def test_an_interval_around_zero_has_no_sign() -> None:
     ends = np.array([-0.001, -0.201, 0.199]), np.array([-0.011, np.nan, np.nan])
     told = [figures.with_interval(Interval(*values), 100, 0) for values in ends]
-    assert told == ["0 ± 20", "-1"]
+    assert told == ["0 ± 20", "−1"]
 
 
 def test_one_seed_is_drawn_without_an_interval() -> None:
@@ -287,15 +287,18 @@ def test_regret_of_a_known_minimum_shows_each_seed_and_the_mean() -> None:
     plt.close("all")
 
 
-def test_searches_are_drawn_at_what_they_cost() -> None:
+def _searches() -> dict[str, list[list[Found]]]:
     def found(runs: float, test: float) -> Found:
         return Found(runs, 10 * runs, 1e-3, test, test)
 
-    courses = {
+    return {
         "grid": [[found(1, 0.5), found(2, 0.7)], [found(1, 0.6), found(2, 0.6)]],
         "Hyper-VIB": [[found(1, 0.9)], [found(1, 0.7)]],
     }
-    left, right = figures.search_courses(courses, ACCURACY).axes
+
+
+def test_searches_are_drawn_at_what_they_cost() -> None:
+    left, right = figures.search_courses(_searches(), ACCURACY).axes
     (line,) = [line for line in left.get_lines() if line.get_label() == "grid"]
     assert line.get_xdata() == pytest.approx([1, 2])
     assert line.get_ydata() == pytest.approx([55, 65])
@@ -304,6 +307,17 @@ def test_searches_are_drawn_at_what_they_cost() -> None:
     assert sorted(names) == ["Hyper-VIB", "grid"]
     point = left.containers[0].lines[0]  # type: ignore[attr-defined]
     assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((1, 80))
+    plt.close("all")
+
+
+def test_searches_of_tasks_are_drawn_with_their_metrics() -> None:
+    tasks = {"MNIST": _searches(), "WiFi": _searches()}
+    left, right = figures.searches_of_tasks(tasks, [ACCURACY, SQUARED_ERROR]).axes
+    assert [axes.get_title(loc="left") for axes in (left, right)] == ["MNIST", "WiFi"]
+    assert (left.get_yscale(), right.get_yscale()) == ("linear", "log")
+    heights = [axes.get_lines()[0].get_ydata()[-1] for axes in (left, right)]  # type: ignore[index]
+    assert heights == pytest.approx([65, 0.65])
+    assert left.get_xlabel() == right.get_xlabel() == "training (VIB runs)"
     plt.close("all")
 
 

@@ -87,7 +87,9 @@ def execute(path: Path, out: Path, **parameters: Any) -> nbformat.NotebookNode:
     )
 
 
-SMOKE = {"profile": "smoke", "fresh": True, "seeds": "0,1", "beta_min": 1e-3, "snr_db": 10}
+# A range as short as a reader may ask for, above the plateau that the pages speak of.
+RANGE = {"beta_min": 0.1, "beta_max": 0.3}
+SMOKE = {"profile": "smoke", "fresh": True, "seeds": "0,1", "snr_db": 10, **RANGE}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
@@ -107,10 +109,9 @@ def test_notebook_runs_afresh_in_profile_smoke(path: Path, results: Path, tmp_pa
     assert {run.seed for run in found} == {0, 1}
     if named not in PROFILES:
         return
-    betas = (1e-3, 3.16228e-3, 1e-2, 3.16228e-2, 0.1, 0.316228, 1.0)
     # The digits' studies are those of MNIST, for which they stand in.
     expected = page if named in (task, "mnist") else plan
-    assert found == set(expected(task, "smoke", seeds=(0, 1), betas=betas, snr_db=10))
+    assert found == set(expected(task, "smoke", seeds=(0, 1), betas=RANGE.values(), snr_db=10))
 
 
 def _has_data(task: str) -> bool:

@@ -9,7 +9,7 @@ from test_claims import BETAS, fake
 from hvib import ledger
 from hvib.config import ACCURACY, SQUARED_ERROR, Run, make_run
 from hvib.ledger import Record
-from hvib.search import SEARCHES, Found, course, runs_until
+from hvib.search import SEARCHES, Found, course, runs_to_grid, runs_until
 
 RUN = make_run("mnist", "vib", betas=BETAS)
 
@@ -89,6 +89,18 @@ def test_a_reference_is_rivalled_within_the_margin() -> None:
     assert runs_until(found, 0.2, SQUARED_ERROR) == 3
     assert runs_until(found, 0.19, SQUARED_ERROR) == math.inf
     assert runs_until(found, 0.501, ACCURACY) == 1
+
+
+def test_each_seed_is_held_against_its_own_grid() -> None:
+    def one(*values: float) -> list[Found]:
+        return [Found(k, 0.0, 1e-3, value, 0.0) for k, value in enumerate(values, 1)]
+
+    courses = {
+        "grid": [one(0.8, 0.9), one(0.7, 0.7)],
+        "random": [one(0.7, 0.8, 0.9), one(0.7, 0.7, 0.7)],
+        "Hyper-VIB": [one(0.85), one(0.6)],
+    }
+    assert runs_to_grid(courses, ACCURACY) == {"grid": 1.5, "random": 2, "Hyper-VIB": math.inf}
 
 
 def test_an_unknown_search_is_named() -> None:
