@@ -230,10 +230,23 @@ def compare(ours: list[Curve], vib: list[Curve]) -> Comparison:
     )
 
 
+def training_seconds(curves: Sequence[Curve]) -> float:
+    """Training time of the whole curve over β: mean over the seeds of the first one's machine.
+
+    Times compare on one machine only. A seed trained on another processor, number of threads or
+    number format counts for everything but the time.
+    """
+
+    def machine(curve: Curve) -> set[tuple[Any, ...]]:
+        told = ("name", "threads", "products")
+        return {tuple(r.environment.get(key) for key in told) for r in curve.records}
+
+    return float(np.mean([c.seconds for c in curves if machine(c) == machine(curves[0])]))
+
+
 def runs_of(ours: Sequence[Curve], vib: Sequence[Curve]) -> float:
     """Training time of one of our curves in VIB runs, of the grid's mean."""
-    one = np.mean([curve.seconds for curve in vib]) / len(vib[0].betas)
-    return float(np.mean([curve.seconds for curve in ours]) / one)
+    return training_seconds(ours) / training_seconds(vib) * len(vib[0].betas)
 
 
 def metric_at_rate(curves: Sequence[Curve], nats: float) -> Interval:
@@ -358,7 +371,7 @@ def judge(curves: dict[str, list[Curve]], name: str = "Hyper-VIB") -> list[Verdi
     metric_v, metric_h = (over_seeds(group, "metric").mean for group in (vib, hyper))
 
     def saved(ours: Sequence[Curve]) -> float:
-        return float(1 - np.mean([c.seconds for c in ours]) / np.mean([c.seconds for c in vib]))
+        return 1 - training_seconds(ours) / training_seconds(vib)
 
     more = hyper[0].parameters / vib[0].parameters - 1
     behind = by.worse(metric_h, metric_v)

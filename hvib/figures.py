@@ -29,6 +29,7 @@ from hvib.claims import (
     regret,
     runs_of,
     shared_betas,
+    training_seconds,
 )
 from hvib.config import Metric
 from hvib.estimators import one_way
@@ -600,15 +601,15 @@ def with_interval(values: Interval, scale: float = 1, digits: int = 2) -> str:
 
 def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
     """Time and parameters for the whole curve over β, as the paper's Table I, and the best β."""
-    reference = float(np.mean([curve.seconds for curve in curves["VIB"]]))
+    grid = training_seconds(curves["VIB"])
     metric = curves["VIB"][0].metric
     return table(
         {
             "method": label,
             "training runs": len(group[0].records),
             "epochs a run": group[0].records[0].epochs,
-            "time for all β (s)": f"{np.mean([c.seconds for c in group]):,.0f}",
-            "grid time / time": f"{reference / np.mean([c.seconds for c in group]):.1f}",
+            "time for all β (s)": f"{training_seconds(group):,.0f}",
+            "grid time / time": f"{grid / training_seconds(group):.1f}",
             "parameters of one system": f"{group[0].parameters:,}",
             f"test {metric.name} at the β selected ({metric.unit})": with_interval(
                 at_selected(group), metric.scale, metric.digits
@@ -623,11 +624,11 @@ def table_one(tasks: Tasks) -> Markdown:
     """Parameters and time of each method on each task, beside the paper's Table I."""
     rows = []
     for task, curves in tasks.items():
-        grid = float(np.mean([curve.seconds for curve in curves["VIB"]]))
+        grid = training_seconds(curves["VIB"])
         paper = PAPER_SECONDS[curves["VIB"][0].records[0].config.task]
         printed = {"VIB": paper[0], "Hyper-VIB": paper[1]}
         for label, group in curves.items():
-            seconds = float(np.mean([curve.seconds for curve in group]))
+            seconds = training_seconds(group)
             theirs = printed.get(label)
             rows.append(
                 {
@@ -659,7 +660,8 @@ def best_response_table(tasks: Tasks) -> Markdown:
                     "method": label,
                     "mean regret, train (%)": with_interval(found.train, 100, 1),
                     "mean regret, test (%)": with_interval(found.test, 100, 1),
-                    "largest, test": f"{found.worst:+.0%} at β = {beta_text(found.worst_beta)}",
+                    "largest, test": f"{found.worst:+.0%}".replace("-", "−")
+                    + f" at β = {beta_text(found.worst_beta)}",
                     "cost (VIB runs)": f"{runs:.1f}",
                     "best response": f"**{best_response(found, runs)}**",
                 }
@@ -720,18 +722,18 @@ def quoted(curves: Mapping[str, Sequence[Curve]]) -> dict[str, str]:
     each Hyper-VIB also its test regret: `regret`, the mean over β; `worst` and `worst-beta`, the
     largest and where it is; `end-regret`, at the largest β.
     """
-    grid = float(np.mean([curve.seconds for curve in curves["VIB"]]))
+    grid = training_seconds(curves["VIB"])
     facts = {"seeds": str(len(curves["VIB"]))}
     for label, group in curves.items():
         name = (
             label.lower().replace("hyper-vib", "hyper").replace(", ", "-").replace("× epochs", "x")
         )
-        seconds = float(np.mean([curve.seconds for curve in group]))
+        seconds = training_seconds(group)
         metric = group[0].metric
         facts |= {
             f"{name}-best": with_interval(at_selected(group), metric.scale, metric.digits),
             f"{name}-seconds": f"{seconds:,.0f}",
-            f"{name}-runs": f"{seconds * len(group[0].betas) / grid:.1f}",
+            f"{name}-runs": f"{runs_of(group, curves['VIB']):.1f}",
             f"{name}-speedup": f"{grid / seconds:.1f}",
             f"{name}-bits": f"{over_seeds(group, 'rate_nats').mean[0] / np.log(2):.0f}",
             f"{name}-power": f"{over_seeds(group, 'tx_power').mean[0]:.2f}",

@@ -31,6 +31,7 @@ from hvib.claims import (
     runs_of,
     survived,
     together,
+    training_seconds,
 )
 from hvib.config import beta_grid, make_run
 from hvib.ledger import Record
@@ -306,6 +307,15 @@ def against_grid(
 
 def test_cost_is_counted_in_runs_of_the_grid_s_mean() -> None:
     assert runs_of(*against_grid(lambda beta: 0.1 + beta)) == pytest.approx(1.5)
+
+
+def test_times_are_of_one_machine() -> None:
+    records = [fake("hyper-vib", seed, vib, seconds=10.0 + seed) for seed in range(4)]
+    for record in records[2:]:
+        record.environment.update(products="float32")
+    (curves,) = collect(records).values()
+    assert training_seconds(curves) == pytest.approx(10.5)
+    assert training_seconds(curves[2:]) == pytest.approx(12.5)
 
 
 @pytest.mark.parametrize(
