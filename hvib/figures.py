@@ -357,13 +357,20 @@ def search_courses(courses: Courses, metric: Metric) -> Figure:
 
 
 def searches_of_tasks(tasks: Mapping[str, Courses], metrics: Sequence[Metric]) -> Figure:
-    """The test metric at the best β so far over VIB runs, as `search_courses`, a panel a task."""
-    figure, panels = plt.subplots(1, len(tasks), figsize=(9.5, 4.2), squeeze=False)
-    for axes, (task, courses), metric in zip(panels[0], tasks.items(), metrics, strict=True):
+    """The test metric at the best β so far over VIB runs, as `search_courses`, a panel a task.
+
+    Args:
+        metrics: of the tasks, in their order.
+    """
+    figure, panels = plt.subplots(2, -(-len(tasks) // 2), figsize=(7.4, 6.8), squeeze=False)
+    for axes in panels.flat[len(tasks) :]:
+        axes.remove()
+    for axes, (task, courses), metric in zip(panels.flat, tasks.items(), metrics, strict=False):
         _search_panel(axes, courses, metric, "runs")
         axes.set_title(task)
-        axes.set_ylabel(f"test {metric.name} at the best β so far ({metric.unit})")
-    panels[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        axes.set_ylabel(f"test {metric.name} ({metric.unit})")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 

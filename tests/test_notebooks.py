@@ -58,6 +58,7 @@ def test_every_figure_has_alt_text_a_caption_and_its_data(path: Path) -> None:
         settings = cell.metadata["mystnb"]
         assert len(settings["image"]["alt"]) > 80
         assert len(settings["figure"]["caption"]) > 40
+        assert r"\\" not in settings["figure"]["caption"]  # escaped twice: a formula in ruins
         assert settings["figure"]["name"].startswith("fig-")
 
 
