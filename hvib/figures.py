@@ -189,16 +189,24 @@ Tasks = Mapping[str, Mapping[str, Sequence[Curve]]]
 """The curves of each task, by its name."""
 
 
+def _task_axes(tasks: Iterable[str], height: float) -> tuple[Figure, list[Axes]]:
+    """A panel for each task, in two rows, with its name."""
+    names = list(tasks)
+    figure, panels = plt.subplots(2, -(-len(names) // 2), figsize=(7.4, height), squeeze=False)
+    for axes, name in zip(panels.flat, names, strict=False):
+        axes.set_title(name)
+    for axes in panels.flat[len(names) :]:
+        axes.remove()
+    return figure, list(panels.flat[: len(names)])
+
+
 def _task_panels(
     tasks: Tasks, draw: Callable[[Axes, Mapping[str, Sequence[Curve]]], None]
 ) -> Figure:
     """A panel for each task that `draw` fills, and one legend of all methods above."""
-    figure, panels = plt.subplots(2, -(-len(tasks) // 2), figsize=(7.4, 6.2), squeeze=False)
-    for axes, (task, curves) in zip(panels.flat, tasks.items(), strict=False):
+    figure, panels = _task_axes(tasks, 6.2)
+    for axes, curves in zip(panels, tasks.values(), strict=True):
         draw(axes, curves)
-        axes.set_title(task)
-    for axes in panels.flat[len(tasks) :]:
-        axes.remove()
     labels = dict.fromkeys(label for curves in tasks.values() for label in curves)
     handles = [plt.Line2D([], [], label=label, **_style(label)) for label in labels]
     columns = min(len(labels), 4)
@@ -334,9 +342,8 @@ def _search_panel(axes: Axes, courses: Courses, metric: Metric, cost: str) -> No
         else:
             spread = np.abs(np.array([found.min(0), found.max(0)]) - middle)
             axes.errorbar(at, middle, spread, fmt="o", color=color, capsize=3, label=label)
-    axes.set(xscale="log", xlabel={"runs": "training (VIB runs)"}.get(cost, "training (s)"))
-    if not metric.higher_is_better:
-        axes.set_yscale("log")
+    unit = "VIB runs" if cost == "runs" else "s"
+    axes.set(xscale="log", xlabel=f"training ({unit})")
 
 
 def search_courses(courses: Courses, metric: Metric) -> Figure:
@@ -351,6 +358,7 @@ def search_courses(courses: Courses, metric: Metric) -> Figure:
     figure, panels = plt.subplots(1, 2, figsize=(9.5, 4.2), sharey=True)
     for axes, cost in zip(panels, ("runs", "seconds"), strict=True):
         _search_panel(axes, courses, metric, cost)
+    _metric_axis(panels[0], metric)
     panels[0].set_ylabel(f"test {metric.name} at the best β so far ({metric.unit})")
     panels[1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
@@ -362,14 +370,11 @@ def searches_of_tasks(tasks: Mapping[str, Courses], metrics: Sequence[Metric]) -
     Args:
         metrics: of the tasks, in their order.
     """
-    figure, panels = plt.subplots(2, -(-len(tasks) // 2), figsize=(7.4, 6.8), squeeze=False)
-    for axes in panels.flat[len(tasks) :]:
-        axes.remove()
-    for axes, (task, courses), metric in zip(panels.flat, tasks.items(), metrics, strict=False):
+    figure, panels = _task_axes(tasks, 6.8)
+    for axes, courses, metric in zip(panels, tasks.values(), metrics, strict=True):
         _search_panel(axes, courses, metric, "runs")
-        axes.set_title(task)
-        axes.set_ylabel(f"test {metric.name} ({metric.unit})")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
+        _metric_axis(axes, metric)
+    handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     return figure
 
