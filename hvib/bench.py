@@ -282,7 +282,7 @@ def _cifar10(rounds: int, warm: int) -> list[Ratio]:
     vib = make_run("cifar10", "vib", betas=(1e-3,), epochs=1)
     hyper, ordered = (make_run("cifar10", name, epochs=1) for name in (HYPER[0], HYPER[-1]))
     data = images(vib.batch_size * (rounds + warm), (3, 32, 32))
-    batches = Batcher(data.train, vib.shift, vib.flip)
+    batches = Batcher(data.train, vib.shift, vib.flip, vib.erase)
     generator = torch.Generator().manual_seed(0)
     index = torch.randint(len(data.train), (vib.batch_size,), generator=generator)
     plain, gated, closing, loading, usual = in_turn(

@@ -94,6 +94,8 @@ class Run:
     """training images are moved by up to so many pixels each way, at random"""
     flip: bool = False
     """training images are mirrored left to right with probability ½"""
+    erase: int = 0
+    """a square of so many pixels a side is blanked in each training image, at random"""
     limit: int = 0
     """train and evaluate on the first so many examples of each split only (0: on all)"""
     draws: int = 8
@@ -114,7 +116,7 @@ class Run:
         require(math.isfinite(self.snr_db), "snr_db", self.snr_db, "give a finite number of dB")
         for name in ("epochs", "features", "batch_size", "shares", "draws"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "give at least 1")
-        for name in ("seed", "shift", "limit", "weight_decay"):
+        for name in ("seed", "shift", "erase", "limit", "weight_decay"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "give 0 or more")
         require(
             math.isfinite(self.learning_rate) and self.learning_rate > 0,

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from hvib.config import require_known
+from hvib.config import require, require_known
 
 
 class MissingData(FileNotFoundError):
@@ -71,15 +71,21 @@ def reals(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 class Batcher:
-    """Mini-batches of one split by index, images shifted and mirrored at random.
+    """Mini-batches of one split by index, images shifted, mirrored and blanked at random.
 
     Args:
         shift: pixels; each image is moved by up to so many, zeros shown at the border.
         flip: mirror every other image, on average, left to right.
+        erase: pixels; a square with sides of so many, whole inside the image, is set to zero.
+
+    Raises:
+        ValueError: the square does not fit into an image.
     """
 
-    def __init__(self, split: Split, shift: int = 0, flip: bool = False) -> None:
-        self.y, self.shift, self.flip = split.y, shift, flip
+    def __init__(self, split: Split, shift: int = 0, flip: bool = False, erase: int = 0) -> None:
+        self.y, self.shift, self.flip, self.erase = split.y, shift, flip, erase
+        side = min(split.x.shape[-2:]) if erase else 0
+        require(erase <= side, "erase", erase, f"give at most the images' {side} pixels")
         self.windows = split.x
         if shift:
             height, width = split.x.shape[-2:]
@@ -99,7 +105,17 @@ class Batcher:
         if self.flip:
             mirrored = torch.rand(len(index), generator=generator, device=index.device) < 0.5
             x = torch.where(mirrored.view(-1, *[1] * (x.dim() - 1)), x.flip(-1), x)
+        if self.erase:
+            rows, columns = (self._band(len(x), size, generator) for size in x.shape[-2:])
+            x = x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
         return reals(x), self.y[index]
+
+    def _band(self, count: int, size: int, generator: torch.Generator) -> Bool[Tensor, "B size"]:
+        """Which of an image's rows, or columns, the square covers."""
+        where = generator.device
+        first = torch.randint(size - self.erase + 1, (count, 1), generator=generator, device=where)
+        after = torch.arange(size, device=where) - first
+        return (after >= 0) & (after < self.erase)
 
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -270,6 +270,7 @@ BUILDERS: dict[str, Callable[[Run], System]] = {
     "mnist": _mlp_system(784, (1024, 256), 10),
     "digits": _mlp_system(64, (256, 128), 10),
     "cifar10": _convolutional_system(*_CIFAR10),
+    "cifar10-wide": _convolutional_system(Decorrelated, 24, (128, 384, 384)),
     "cifar10-group-norm": _convolutional_system(*_CIFAR10, _group_norm),
     "cifar10-no-norm": _convolutional_system(*_CIFAR10, lambda _: nn.Identity()),
     "digits-power-limited": _mlp_system(64, (256, 128), 10, power_limited=True),

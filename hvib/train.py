@@ -230,7 +230,7 @@ def steps(
         f"give at most the {len(train)} training examples",
     )
     model.to(where).train()
-    batches = Batcher(train, run.shift, run.flip)
+    batches = Batcher(train, run.shift, run.flip, run.erase)
     generator = torch.Generator(where).manual_seed(run.seed)
     betas = torch.tensor(run.betas, device=where)
     shares = method.shares(run)

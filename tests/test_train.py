@@ -369,6 +369,24 @@ def test_batches_mirror_half_of_the_images() -> None:
     assert 150 < sum(mirrored) < 250
 
 
+def test_batches_blank_one_whole_square_anywhere_in_each_image() -> None:
+    x = torch.arange(1, 61, dtype=torch.float32).view(1, 2, 5, 6)
+    batches = Batcher(Split(x, torch.zeros(1)), erase=3)
+    images = batches(torch.zeros(400, dtype=torch.int64), torch.Generator().manual_seed(0))[0]
+    corners = set()
+    for image in images:
+        blank = image[0] == 0
+        i, j = blank.nonzero()[0].tolist()
+        wanted = x[0].clone()
+        wanted[:, i : i + 3, j : j + 3] = 0
+        assert blank.sum() == 9
+        assert torch.equal(image, wanted)
+        corners.add((i, j))
+    assert corners == {(i, j) for i in range(3) for j in range(4)}
+    with pytest.raises(ValueError, match="erase = 6: give at most the images' 5 pixels"):
+        Batcher(Split(x, torch.zeros(1)), erase=6)
+
+
 def _moved(image: torch.Tensor, i: int, j: int) -> torch.Tensor:
     moved = torch.roll(image, (i, j), (0, 1))
     rows, columns = torch.arange(6)[:, None] - i, torch.arange(6)[None] - j
