@@ -178,6 +178,7 @@ SQUARED_ERROR = Metric("MSE", "ns²", 1, 3, higher_is_better=False)
 METRICS = {
     "mnist": ACCURACY,
     "cifar10": ACCURACY,
+    "cifar10-wide": ACCURACY,
     "digits": ACCURACY,
     **dict.fromkeys(RANGING, SQUARED_ERROR),
 }
@@ -197,6 +198,9 @@ _CIFAR10 = {
     "flip": True,
 }
 
+# Nine times the parameters in three times the epochs learn pictures by heart that vary no more.
+_CIFAR10_WIDE = {**_CIFAR10, "batch_size": 512, "weight_decay": 0.3, "erase": 12}
+
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
         "smoke": {"epochs": 1, "limit": 2048, "batch_size": 256, "shift": 2, "draws": 1},
@@ -207,6 +211,11 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "smoke": {"epochs": 1, "limit": 128, "batch_size": 128, "draws": 1},
         "quick": {**_CIFAR10, "epochs": 3, "draws": 1},
         "full": {**_CIFAR10, "epochs": 13, "draws": 4},
+    },
+    "cifar10-wide": {
+        "smoke": {"epochs": 1, "limit": 128, "batch_size": 128, "draws": 1},
+        "quick": {**_CIFAR10_WIDE, "epochs": 3, "draws": 1},
+        "full": {**_CIFAR10_WIDE, "epochs": 40, "draws": 4},
     },
     **{
         task: {
@@ -260,10 +269,6 @@ def make_run(
 SEEDS = {"smoke": (0,), "quick": (0,), "full": (0, 1, 2)}
 """The seeds of each profile."""
 
-FEWER_SEEDS = {("cifar10", "full"): (0, 1)}
-"""Where fewer are on record: CIFAR-10's third is still to be trained."""
-
-
 HYPER = ("hyper-vib", "hyper-vib-log", "hyper-vib-free", "hyper-vib-ordered")
 """The methods that one training run answers every β with: the paper's first, and last the one
 that is closest to a best response. Those between, the steps from one to the other, are compared
@@ -293,8 +298,7 @@ def plan(
     """
     require_known("profile", profile, SEEDS)
     grid = tuple(beta_grid() if betas is None else betas)
-    on_record = FEWER_SEEDS.get((task, profile), SEEDS[profile])
-    seeds = list(on_record if seeds is None else seeds)
+    seeds = list(SEEDS[profile] if seeds is None else seeds)
 
     def one(method: str, seed: int, betas: tuple[float, ...]) -> Run:
         return make_run(task, method, profile, seed=seed, betas=betas, **settings)
@@ -305,7 +309,7 @@ def plan(
         for method in HYPER if task in RANGING else (HYPER[0], HYPER[-1]):
             hyper = one(method, seed, grid)
             runs += [hyper, replace(hyper, epochs=2 * hyper.epochs)]
-    batched = [] if task in (*RANGING, "cifar10") else seeds[:1]
+    batched = [] if task in (*RANGING, "cifar10", "cifar10-wide") else seeds[:1]
     return runs + [one("vib-batched", seed, grid) for seed in batched]
 
 
@@ -321,8 +325,9 @@ def studies(
 
     MNIST and the digits that stand in for it: the last of `HYPER` at a VIB run's epochs over the
     `two decades` and the `one decade` at the upper end of the range, and over the latter for no
-    more than `its share` of the epochs. CIFAR-10: `norms`, where the gates are and what the norms
-    are, for the first seed and in a quarter of the epochs. The ranging tasks: `a sixth`, the last
+    more than `its share` of the epochs. CIFAR-10: `steps`, the methods between the first and the
+    last of `HYPER`; `norms`, where the gates are and what the norms are, with VIB at one β of the
+    plateau. The ranging tasks: `a sixth`, the last
     of `HYPER` at 1.3 times the epochs, which costs a sixth of the grid; `epochs`, VIB at one β of
     the plateau, with half to four times the epochs, and eight times for the first seed; `longest`,
     VIB at every fourth β and the last of `HYPER`, with four times the epochs; `convolutions`, the
@@ -337,16 +342,20 @@ def studies(
     grid = sorted({run.betas for run in vib})
     plateau = [run for run in vib if run.betas == grid[len(grid) // 3]]
     if task == "cifar10":
-        one, hyper = (
-            replace(run, epochs=max(run.epochs // 4, 1))
-            for run in (plateau[0], next(run for run in runs if run.method == HYPER[0]))
-        )
-        others = [
-            replace(run, network=f"cifar10-{norm}")
-            for norm in ("group-norm", "no-norm")
-            for run in (one, hyper)
-        ]
-        return {"norms": [one, hyper, replace(hyper, method="hyper-vib-before"), *others]}
+        hyper = [run for run in runs if run.method == HYPER[0] and run.epochs == vib[0].epochs]
+        return {
+            "steps": [replace(run, method=method) for method in HYPER[1:-1] for run in hyper],
+            "norms": [
+                *plateau,
+                *hyper,
+                *(replace(run, method="hyper-vib-before") for run in hyper),
+                *(
+                    replace(run, network=f"cifar10-{norm}")
+                    for norm in ("group-norm", "no-norm")
+                    for run in plateau + hyper
+                ),
+            ],
+        }
     last = [run for run in runs if run.method == HYPER[-1] and run.epochs == vib[0].epochs]
     if task in ("mnist", "digits"):
         two, decade = ([replace(r, betas=r.betas[-count:]) for r in last] for count in (5, 3))

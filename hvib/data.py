@@ -225,7 +225,11 @@ CLASSES = {
 }
 """Names of the classes of each task that has them."""
 
-LOADERS: dict[str, Callable[[], Data]] = {"mnist": mnist, "cifar10": cifar10, "digits": digits}
+LOADERS: dict[str, Callable[[], Data]] = {
+    "mnist": mnist,
+    **dict.fromkeys(("cifar10", "cifar10-wide"), cifar10),
+    "digits": digits,
+}
 """The data of each task; a task of yours joins by name."""
 
 

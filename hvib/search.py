@@ -16,6 +16,7 @@ from hvib import ledger
 from hvib.claims import collect, yardstick
 from hvib.config import METRICS, Metric, Run, require_known
 from hvib.ledger import Record
+from hvib.models import build
 
 Obtain = Callable[[Run], Record]
 Search = Callable[[Run, Obtain], Iterator[Record]]
@@ -90,6 +91,8 @@ def _once(method: str, epochs: int = 1) -> Search:
     return search
 
 
+STACKED = ("batched grid", "warm-started grid")
+
 SEARCHES: dict[str, Search] = {
     "grid": grid,
     "random": random,
@@ -103,6 +106,15 @@ SEARCHES: dict[str, Search] = {
     "Hyper-VIB, ordered": _once("hyper-vib-ordered"),
 }
 """The searches by name; yours joins with its own entry."""
+
+
+def possible(run: Run) -> list[str]:
+    """The searches that a run's network allows.
+
+    Those of a grid in one stack need a network without buffers, which batch norms have.
+    """
+    stackable = next(build(run).buffers(), None) is None
+    return [name for name in SEARCHES if stackable or name not in STACKED]
 
 
 class Found(NamedTuple):
@@ -150,7 +162,7 @@ def course(name: str, run: Run, obtain: Obtain = ledger.obtain) -> list[Found]:
     return found
 
 
-RECORDED = {"bluetooth": 10, "wifi": 10, "mnist": 5}
+RECORDED = {"mnist": 5, "cifar10": 3, "bluetooth": 10, "wifi": 10}
 """The tasks whose searches are on record, two seeds each, and a VIB run's epochs in them."""
 
 Courses = Mapping[str, Sequence[Sequence[Found]]]

@@ -160,17 +160,23 @@ def test_ranges_of_the_mnist_page() -> None:
 
 
 def test_norms_of_the_cifar10_page() -> None:
-    (found,) = studies("cifar10", "full").values()
+    found = studies("cifar10", "full")["norms"]
     assert {(r.network, r.method) for r in found} == {
         (network, method)
         for network in ("", "cifar10-group-norm", "cifar10-no-norm")
         for method in ("vib", "hyper-vib")
     } | {("", "hyper-vib-before")}
-    assert {(r.seed, r.epochs) for r in found} == {(0, 3)}
+    assert {(r.seed, r.epochs) for r in found} == {(0, 13), (1, 13), (2, 13)}
     assert {r.betas for r in found if r.method == "vib"} == {(1e-4,)}
-    # But for its epochs, what the study has of the page's own network is in the plan.
-    whole = {replace(r, epochs=13) for r in found if not r.network}
-    assert {r.method for r in whole - set(plan("cifar10"))} == {"hyper-vib-before"}
+    own = {r for r in found if not r.network}
+    assert {r.method for r in own - set(plan("cifar10"))} == {"hyper-vib-before"}
+
+
+def test_steps_of_the_cifar10_page() -> None:
+    found = studies("cifar10", seeds=(0, 1))["steps"]
+    assert {(r.method, r.seed, r.epochs) for r in found} == {
+        (method, seed, 13) for method in HYPER[1:-1] for seed in (0, 1)
+    }
 
 
 GOOD: dict[str, Any] = {

@@ -9,7 +9,7 @@ from test_claims import BETAS, fake
 from hvib import ledger
 from hvib.config import ACCURACY, SQUARED_ERROR, Run, make_run
 from hvib.ledger import Record
-from hvib.search import SEARCHES, Found, course, runs_to_grid, runs_until
+from hvib.search import SEARCHES, Found, course, possible, runs_to_grid, runs_until
 
 RUN = make_run("mnist", "vib", betas=BETAS)
 
@@ -42,6 +42,12 @@ def test_a_search_answers_with_the_best_on_validation_so_far(name: str) -> None:
     assert abs(math.log10(found[-1].beta / 1e-2)) < 0.5
     assert found[-1].seconds == pytest.approx(sum(10 * r.epochs / 20 for r in asked))
     assert all(RUN.betas[0] <= b <= RUN.betas[-1] for run in asked for b in run.betas)
+
+
+def test_networks_with_batch_norms_are_not_searched_in_one_stack() -> None:
+    assert possible(RUN) == list(SEARCHES)
+    left = possible(make_run("cifar10", "vib"))
+    assert set(SEARCHES) - set(left) == {"batched grid", "warm-started grid"}
 
 
 def test_errors_are_searched_for_their_least() -> None:
