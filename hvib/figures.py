@@ -611,6 +611,16 @@ def with_interval(values: Interval, scale: float = 1, digits: int = 2) -> str:
     return text if np.isnan(half) else f"{text} ± {half:.{digits}f}"
 
 
+def regret_cells(found: Comparison) -> dict[str, str]:
+    """The regret of a variant against VIB, as cells of its row in a table."""
+    return {
+        "mean regret, training (%)": with_interval(found.train, 100, 1),
+        "mean regret, test (%)": with_interval(found.test, 100, 1),
+        "largest, test": f"{found.worst:+.0%}".replace("-", "−")
+        + f" at β = {beta_text(found.worst_beta)}",
+    }
+
+
 def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
     """Time and parameters for the whole curve over β, as the paper's Table I, and the best β."""
     grid = training_seconds(curves["VIB"])
@@ -667,13 +677,9 @@ def best_response_table(tasks: Tasks) -> Markdown:
             ours = list(curves[label])
             found, runs = compare(ours, vib), runs_of(ours, vib)
             rows.append(
-                {
-                    "task": task,
-                    "method": label,
-                    "mean regret, train (%)": with_interval(found.train, 100, 1),
-                    "mean regret, test (%)": with_interval(found.test, 100, 1),
-                    "largest, test": f"{found.worst:+.0%}".replace("-", "−")
-                    + f" at β = {beta_text(found.worst_beta)}",
+                {"task": task, "method": label}
+                | regret_cells(found)
+                | {
                     "cost (VIB runs)": f"{runs:.1f}",
                     "best response": f"**{best_response(found, runs)}**",
                 }
