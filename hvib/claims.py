@@ -479,3 +479,8 @@ def curve_rows(curves: dict[str, list[Curve]]) -> list[dict[str, Any]]:
         for record in curve.records
         for row in record.curve
     ]
+
+
+def task_rows(tasks: dict[str, dict[str, list[Curve]]]) -> list[dict[str, Any]]:
+    """`curve_rows` of several tasks, each row with its task's name."""
+    return [{"task": task} | row for task, curves in tasks.items() for row in curve_rows(curves)]

@@ -330,9 +330,9 @@ def studies(
     plateau. The ranging tasks: `a sixth`, the last
     of `HYPER` at 1.3 times the epochs, which costs a sixth of the grid; `epochs`, VIB at one β of
     the plateau, with half to four times the epochs, and eight times for the first seed; `longest`,
-    VIB at every fourth β and the last of `HYPER`, with four times the epochs; `convolutions`, the
-    task's convolutional network, at every fourth β and for the first seed; `any SNR`, one run on
-    measurements of 0 to 40 dB (both with free gates).
+    VIB and the last of `HYPER` with four times the epochs; `convolutions`, the task's convolutional
+    network, at every fourth β and for the first seed; `any SNR`, one run on measurements of 0 to
+    40 dB (both with free gates).
 
     Raises:
         ValueError, TypeError: as `plan`.
@@ -365,8 +365,7 @@ def studies(
     if task not in ("bluetooth", "wifi"):
         return {}
     free = replace(last[0], method="hyper-vib-free")
-    sparse = [run for run in vib if run.betas in grid[::4]]
-    few = [run for run in sparse if run.seed == vib[0].seed]
+    few = [run for run in vib if run.betas in grid[::4] and run.seed == vib[0].seed]
     return {
         "a sixth": [replace(run, epochs=math.ceil(1.3 * run.epochs)) for run in last],
         "epochs": [
@@ -374,7 +373,7 @@ def studies(
             for multiple in (0.5, 1, 2, 4, 8)
             for run in (plateau if multiple < 8 else plateau[:1])
         ],
-        "longest": [replace(run, epochs=4 * run.epochs) for run in sparse + last],
+        "longest": [replace(run, epochs=4 * run.epochs) for run in vib + last],
         "convolutions": [replace(run, network=f"{task}-convolutions") for run in (*few, free)],
         "any SNR": [replace(free, task=f"{task}-any-snr")],
     }

@@ -217,9 +217,12 @@ def digits() -> Data:
 
 
 CLASSES = {
-    "cifar10": (
-        *("airplane", "automobile", "bird", "cat", "deer"),
-        *("dog", "frog", "horse", "ship", "truck"),
+    **dict.fromkeys(
+        ("cifar10", "cifar10-wide"),
+        (
+            *("airplane", "automobile", "bird", "cat", "deer"),
+            *("dog", "frog", "horse", "ship", "truck"),
+        ),
     ),
     **dict.fromkeys(("mnist", "digits"), tuple("0123456789")),
 }

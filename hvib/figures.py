@@ -290,7 +290,7 @@ def regret_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
         ends = [("VIB", 0.0)]
         for label, group in ours.items():
             values = regret(group, curves["VIB"], split)
-            _draw(axes, label, group[0].betas, values, 100)
+            _draw(axes, label, shared_betas(group, curves["VIB"]), values, 100)
             ends.append((label, 100 * float(values.mean[-1])))
         axes.set_title(f"{split} objective")
     panels[0].set_ylabel("regret against VIB (%)")
@@ -700,34 +700,6 @@ def rate_table(tasks: Tasks, bits: Sequence[float] = (8, 16, 64)) -> Markdown:
         {"task": task, "method": label} | {f"{rate:g} bits": cell(group, rate) for rate in bits}
         for task, curves in tasks.items()
         for label, group in curves.items()
-    )
-
-
-def regret_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
-    """Test metric of VIB and one more method at each β that both answer for, and its regret.
-
-    Args:
-        curves: VIB's and the other's, in this order, with the same seeds.
-
-    Raises:
-        ValueError: they share no seed or no β.
-    """
-    (_, vib), (label, ours) = curves.items()
-    metric, excess = vib[0].metric, regret(ours, vib, "test")
-
-    def cells(group: Sequence[Curve], beta: float) -> str:
-        k = list(group[0].betas).index(beta)
-        return with_interval(over_seeds(group, "metric").at(k), metric.scale, metric.digits)
-
-    unit = f"test {metric.name} ({metric.unit})"
-    return table(
-        {
-            "β": beta_text(beta),
-            f"VIB, {unit}": cells(vib, beta),
-            f"{label}, {unit}": cells(ours, beta),
-            "regret, test (%)": with_interval(excess.at(k), 100, 0),
-        }
-        for k, beta in enumerate(shared_betas(ours, vib))
     )
 
 

@@ -126,6 +126,11 @@ def records() -> list[Record]:
     return found
 
 
+def on_record(runs: Iterable[Run]) -> list[Record]:
+    """The records that there are of these runs; nothing is trained."""
+    return [record for run in runs if (record := find(run))]
+
+
 def environment(run: Run, device: torch.device) -> dict[str, Any]:
     """The machine and the versions that a run's numbers and seconds belong to."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()

@@ -30,6 +30,7 @@ from hvib.claims import (
     regret,
     runs_of,
     survived,
+    task_rows,
     together,
     training_seconds,
 )
@@ -98,6 +99,9 @@ def test_records_become_curves_by_label_and_seed() -> None:
     assert grid.column("metric", "test") == pytest.approx([vib(b) for b in BETAS])
     assert grid.seconds == pytest.approx(130)
     assert len(curve_rows(curves)) == 3 * 13 * 4
+    of_two = task_rows({"ink": curves, "chalk": curves})
+    assert [row["task"] for row in of_two] == ["ink"] * 156 + ["chalk"] * 156
+    assert [{"task": "ink"} | row for row in curve_rows(curves)] == of_two[:156]
 
 
 def test_seeds_with_other_betas_are_refused() -> None:

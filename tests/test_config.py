@@ -130,7 +130,7 @@ def test_studies_of_a_ranging_page() -> None:
     } | {("vib", 80, 0)}
     assert {r.betas for r in found["epochs"]} == {(1e-4,)}
     assert [(r.method, r.epochs) for r in found["a sixth"]] == [("hyper-vib-ordered", 13)] * 2
-    assert [r.method for r in found["longest"]] == ["vib"] * 8 + ["hyper-vib-ordered"] * 2
+    assert [r.method for r in found["longest"]] == ["vib"] * 26 + ["hyper-vib-ordered"] * 2
     assert {(r.epochs, r.seed) for r in found["longest"]} == {(40, 0), (40, 1)}
     assert {r.network for r in found["convolutions"]} == {"wifi-convolutions"}
     assert [r.method for r in found["convolutions"]] == ["vib"] * 4 + ["hyper-vib-free"]

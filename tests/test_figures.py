@@ -17,7 +17,6 @@ from hvib.claims import (
     Comparison,
     Curve,
     Interval,
-    beta_text,
     collect,
     curve_rows,
     judge,
@@ -106,18 +105,15 @@ def test_best_responses_and_equal_rates_are_told_by_task(curves: dict[str, list[
     ]
 
 
-def test_regret_is_told_at_the_betas_that_both_answer_for() -> None:
+def test_regret_is_drawn_at_the_betas_that_both_answer_for() -> None:
     records = [fake("vib", seed, vib, betas=(beta,)) for seed in range(3) for beta in BETAS[::2]]
     worse = [fake("hyper-vib", s, vib, objective=lambda b: 0.12 + b) for s in range(3)]
-    few = collect(records + worse)
-    lines = (figures.regret_table(few).data or "").splitlines()
-    unit = "test accuracy (%)"
-    assert lines[0] == f"| β | VIB, {unit} | Hyper-VIB, {unit} | regret, test (%) |"
-    assert [line.split(" | ")[0] for line in lines[2:]] == [
-        f"| {beta_text(beta)}" for beta in BETAS[::2]
-    ]
-    assert lines[2].endswith("| 98.00 ± 0.00 | 20 ± 0 |")
-    assert lines[-1].endswith("| 2 ± 0 |")
+    for axes in figures.regret_over_beta(collect(records + worse)).axes:
+        _, ours = axes.get_lines()
+        assert ours.get_xdata() == pytest.approx(BETAS[::2])
+        assert ours.get_ydata()[0] == pytest.approx(20, abs=0.1)
+        assert ours.get_ydata()[-1] == pytest.approx(2, abs=0.2)
+    plt.close("all")
 
 
 def test_open_features_are_the_mean_of_seeds_beside_the_best_response() -> None:

@@ -88,6 +88,16 @@ def test_a_mislabelled_record_is_reported_and_never_used(record: Record) -> None
         assert ledger.records() == []
 
 
+def test_what_is_on_record_is_read_and_nothing_trained(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> Record:
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(ledger, "execute", refuse)
+    assert ledger.on_record([replace(RUN, seed=7), RUN]) == [record]
+
+
 def test_a_write_that_fails_leaves_the_record_as_it_was(record: Record) -> None:
     with pytest.raises(ValueError, match="JSON"):
         ledger.write(replace(record, seconds=float("nan")))
