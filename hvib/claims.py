@@ -27,8 +27,12 @@ NAMES = {
     "hyper-vib-log": "Hyper-VIB, log",
     "hyper-vib-free": "Hyper-VIB, free",
     "hyper-vib-ordered": "Hyper-VIB, ordered",
+    "hyper-vib-tuned": "Hyper-VIB, tuned",
 }
 """The methods as the book calls them."""
+
+STACKS = ("vib-batched", "vib-warm", "hyper-vib-tuned")
+"""The methods that end in one system for each β."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Curve:
     def parameters(self) -> int:
         """Parameters of one trained system."""
         return max(record.parameters for record in self.records) // (
-            len(self.betas) if self.records[0].config.method in ("vib-batched", "vib-warm") else 1
+            len(self.betas) if self.records[0].config.method in STACKS else 1
         )
 
     @property

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from hvib import objective
 from hvib.config import Run, require, require_known
 from hvib.data import Batcher, Data, Split, reals
-from hvib.hyper import FreeGate, Gate, at, hyperize, opened
+from hvib.hyper import FreeGate, Gate, at, fold, hyperize, opened
 from hvib.models import Output, Stacked, System, build
 
 
@@ -48,8 +48,8 @@ class Method:
     """into how many shares the mini-batch is split, each with its own β"""
     fixed: bool
     """β is the run's own, not drawn anew in each step"""
-    warm: bool = False
-    """the systems train one after another, each from where the one before it ended"""
+    parts: Callable[[Run], Iterator[tuple[System, Run]]] | None = None
+    """where systems train one after another: each with its own run"""
     power: float = 0.0
     """p: each β's loss is divided by a running estimate of its size to this power"""
     check: Callable[[Run], None] = lambda run: None
@@ -106,16 +106,46 @@ def _draw_beyond(
     return objective.draw_betas(beta_min / more, beta_max * more, count, generator)
 
 
+def _warm(run: Run) -> Iterator[tuple[System, Run]]:
+    """One system from β to β, all but the first for a quarter of the epochs."""
+    system = build(run)
+    for beta in run.betas:
+        epochs = run.epochs if beta == run.betas[0] else math.ceil(run.epochs / 4)
+        yield system, replace(run, method="vib", betas=(beta,), epochs=epochs)
+
+
+def _folded(run: Run) -> Stacked:
+    gated = _ordered(run)
+    return Stacked([fold(gated, beta) for beta in run.betas])
+
+
+def _tuned(run: Run) -> Iterator[tuple[System, Run]]:
+    """A gated system; then, folded at each β, a tenth of the epochs at a tenth of the rate."""
+    gated = _ordered(run)
+    yield gated, replace(run, method="hyper-vib-ordered")
+    brief = replace(
+        run,
+        method="vib",
+        epochs=math.ceil(run.epochs / 10),
+        learning_rate=run.learning_rate / 10,
+    )
+    for beta in run.betas:
+        yield fold(gated, beta), replace(brief, betas=(beta,))
+
+
 METHODS: dict[str, Method] = {
     "vib": Method(build, lambda run: 1, fixed=True, check=_one_beta),
     "vib-batched": Method(_grid, lambda run: 1, fixed=True),
-    "vib-warm": Method(_grid, lambda run: 1, fixed=True, warm=True),
+    "vib-warm": Method(_grid, lambda run: 1, fixed=True, parts=_warm),
     "hyper-vib": hyper(lambda run: Gate, power=0.0),
     "hyper-vib-before": hyper(lambda run: Gate, power=0.0, behind_norms=False),
     "hyper-vib-log": hyper(lambda run: Gate, power=1.0),
     "hyper-vib-free": hyper(over_range(FreeGate), power=1.0),
     "hyper-vib-ordered": replace(
         hyper(over_range(FreeGate), power=0.5), build=_ordered, draw=_draw_beyond
+    ),
+    "hyper-vib-tuned": Method(
+        _folded, lambda run: 1, fixed=True, parts=_tuned, check=_several_shares
     ),
 }
 """The methods by name. `vib` trains one system for one β. `vib-batched` trains the systems of
@@ -126,7 +156,8 @@ the gates before norms, not behind them; `hyper-vib-log` on the mean logarithm o
 which has no scale; `hyper-vib-free` the same with gates that have no bounds. `hyper-vib-ordered`
 has those gates and an opening of each feature at both ends of the link, so that features close
 one by one as β grows; it draws β a little beyond the range, and each β's loss is divided by its
-size to the power ½."""
+size to the power ½. `hyper-vib-tuned` trains it, folds it at each β of the grid, and trains each
+plain system there for a tenth of the epochs more, at a tenth of the learning rate."""
 
 
 def method_of(run: Run) -> Method:
@@ -300,8 +331,8 @@ def fit(
         ValueError: a setting does not fit the method, the data or the machine.
         Diverged: a loss is not finite.
     """
-    if method_of(run).warm:
-        return _fit_warm(model, data, run, device, progress)
+    if parts := method_of(run).parts:
+        return _fit_parts(model, data, parts(run), device, progress)
     per_epoch = steps_per_epoch(data, run)
     total = run.epochs * per_epoch
     clock = _clock(torch_device(device))
@@ -315,17 +346,21 @@ def fit(
     return Fit(clock() - start, total, course)
 
 
-def _fit_warm(model: System | Stacked, data: Data, run: Run, device: str, progress: bool) -> Fit:
-    """Fit the systems of a stack in ascending β, each from where the one before it ended."""
+def _fit_parts(
+    model: System | Stacked,
+    data: Data,
+    parts: Iterable[tuple[System, Run]],
+    device: str,
+    progress: bool,
+) -> Fit:
+    """Fit systems one after another; the stack takes over those that answer for one β."""
     assert isinstance(model, Stacked)
-    system, states = build(run), []
-    courses: list[Fit] = []
-    for beta in run.betas:
-        epochs = math.ceil(run.epochs / 4) if courses else run.epochs
-        part = replace(run, method="vib", betas=(beta,), epochs=epochs)
+    courses, states = [], []
+    for system, part in parts:
         courses.append(fit(system, data, part, device=device, progress=progress))
-        states.append({name: p.detach().clone() for name, p in system.named_parameters()})
-    model.load(states)
+        if part.method == "vib":
+            states.append({name: p.detach().clone() for name, p in system.named_parameters()})
+    model.to(torch_device(device)).load(states)
     return Fit(
         sum(course.seconds for course in courses),
         sum(course.steps for course in courses),

@@ -10,7 +10,7 @@ from conftest import needs_mnist
 from hvib import config, train
 from hvib.config import Run, make_run
 from hvib.data import Batcher, Data, Split, load, reals
-from hvib.hyper import at, hyperize
+from hvib.hyper import at, fold, hyperize
 from hvib.models import Stacked, System, build
 from hvib.objective import gaussian_kl
 from hvib.train import (
@@ -65,6 +65,23 @@ def test_warm_started_grid_goes_on_where_the_last_system_ended(digits: Data) -> 
     fit(system, digits, run_of("vib", 1e-2, epochs=2), device="cpu")
     for name, value in system.named_parameters():
         assert torch.equal(second[name], value)
+
+
+def test_a_tuned_system_is_the_folded_one_trained_for_a_tenth_more(digits: Data) -> None:
+    betas = (1e-3, 1e-1)
+    run = run_of("hyper-vib-tuned", *betas, epochs=11, learning_rate=1e-2)
+    stack = METHODS[run.method].build(run)
+    course = fit(stack, digits, run, device="cpu")
+    assert isinstance(stack, Stacked)
+    assert len(course.epoch_objectives) == 11 + 2 * 2
+    gated = trained(run_of("hyper-vib-ordered", *betas, epochs=11, learning_rate=1e-2), digits)
+    assert isinstance(gated, System)
+    for beta, state in zip(betas, stack.unstack(), strict=True):
+        system = fold(gated, beta)
+        brief = run_of("vib", beta, epochs=2, learning_rate=1e-3)
+        fit(system, digits, brief, device="cpu")
+        for name, value in system.named_parameters():
+            assert torch.equal(state[name], value)
 
 
 @pytest.mark.parametrize("method", ["vib", "hyper-vib", "hyper-vib-ordered"])
