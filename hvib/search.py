@@ -92,6 +92,7 @@ def _once(method: str, epochs: int = 1) -> Search:
 
 
 STACKED = ("batched grid", "warm-started grid")
+"""The searches whose systems, one for each β of the grid, end in one stack."""
 
 SEARCHES: dict[str, Search] = {
     "grid": grid,
