@@ -48,6 +48,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "Hyper-VIB, free": {"color": "#009E73", "marker": "P"},
     "Hyper-VIB, ordered": {"color": "#222222", "marker": "X"},
     "Hyper-VIB, ordered, 2× epochs": {"color": "#777777", "marker": "d"},
+    "Hyper-VIB, tuned": {"color": "#CC79A7", "marker": "^"},
     "grid": {"color": "#0072B2", "marker": "o"},
     "random": {"color": "#999999", "marker": "v"},
     "Bayesian": {"color": "#000000", "marker": "s"},

@@ -245,6 +245,12 @@ def test_committed_records_cover_the_ablations() -> None:
         assert not [run.slug for run in runs if ledger.find(run) is None]
 
 
+@pytest.mark.parametrize("task", ["mnist", "bluetooth", "wifi"])
+def test_committed_records_cover_the_tuned_systems(task: str) -> None:
+    runs = [make_run(task, "hyper-vib-tuned", seed=seed) for seed in (0, 1, 2)]
+    assert len(ledger.on_record(runs)) == 3
+
+
 def test_committed_records_cover_the_settings() -> None:
     runs = [run for found in settings().values() for run in found]
     assert not [run.slug for run in runs if ledger.find(run) is None]
