@@ -271,8 +271,8 @@ SEEDS = {"smoke": (0,), "quick": (0,), "full": (0, 1, 2)}
 
 HYPER = ("hyper-vib", "hyper-vib-log", "hyper-vib-free", "hyper-vib-ordered")
 """The methods that one training run answers every β with: the paper's first, and last the one
-that is closest to a best response. Those between, the steps from one to the other, are compared
-where the objective spans decades over β, which is on the ranging tasks."""
+that is closest to a best response. Those between, the steps from one to the other, are in the plan
+where the objective spans decades over β, which is on the ranging tasks; CIFAR-10 has a study."""
 
 
 def plan(
@@ -327,12 +327,11 @@ def studies(
     `two decades` and the `one decade` at the upper end of the range, and over the latter for no
     more than `its share` of the epochs. CIFAR-10: `steps`, the methods between the first and the
     last of `HYPER`; `norms`, where the gates are and what the norms are, with VIB at one β of the
-    plateau. The ranging tasks: `a sixth`, the last
-    of `HYPER` at 1.3 times the epochs, which costs a sixth of the grid; `epochs`, VIB at one β of
-    the plateau, with half to four times the epochs, and eight times for the first seed; `longest`,
-    VIB and the last of `HYPER` with four times the epochs; `convolutions`, the task's convolutional
-    network, at every fourth β and for the first seed; `any SNR`, one run on measurements of 0 to
-    40 dB (both with free gates).
+    plateau. The ranging tasks: `a sixth`, the last of `HYPER` at 1.3 times the epochs, which costs
+    a sixth of the grid; `epochs`, VIB at one β of the plateau, with half to four times the epochs,
+    and eight times for the first seed; `longest`, VIB and the last of `HYPER` with four times the
+    epochs; `convolutions`, the task's convolutional network, at every fourth β and for the first
+    seed; `any SNR`, one run on measurements of 0 to 40 dB (both with free gates).
 
     Raises:
         ValueError, TypeError: as `plan`.
@@ -341,8 +340,12 @@ def studies(
     vib = [run for run in runs if run.method == "vib"]
     grid = sorted({run.betas for run in vib})
     plateau = [run for run in vib if run.betas == grid[len(grid) // 3]]
+
+    def once(method: str) -> list[Run]:
+        return [run for run in runs if run.method == method and run.epochs == vib[0].epochs]
+
     if task == "cifar10":
-        hyper = [run for run in runs if run.method == HYPER[0] and run.epochs == vib[0].epochs]
+        hyper = once(HYPER[0])
         return {
             "steps": [replace(run, method=method) for method in HYPER[1:-1] for run in hyper],
             "norms": [
@@ -356,7 +359,7 @@ def studies(
                 ),
             ],
         }
-    last = [run for run in runs if run.method == HYPER[-1] and run.epochs == vib[0].epochs]
+    last = once(HYPER[-1])
     if task in ("mnist", "digits"):
         two, decade = ([replace(r, betas=r.betas[-count:]) for r in last] for count in (5, 3))
         share = 2 / max(len(last[0].betas) - 1, 2)

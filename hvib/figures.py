@@ -261,16 +261,27 @@ def regret_of_tasks(tasks: Tasks) -> Figure:
 
     def draw(axes: Axes, curves: Mapping[str, Sequence[Curve]]) -> None:
         _beta_axis(axes, curves)
-        axes.axhline(0, color="#0072B2", lw=1.2)
-        for label, group in curves.items():
-            if label != "VIB":
-                _draw(axes, label, group[0].betas, regret(group, curves["VIB"], "test"), 100)
+        ours = {label: group for label, group in curves.items() if label != "VIB"}
+        _draw_regrets(axes, ours, curves["VIB"], "test")
         axes.set_yscale("symlog", linthresh=10)
         ticks = (-30, -10, 0, 10, 30, 100, 300)
         axes.set_yticks(ticks, [f"{tick:+d}".replace("-", "−") if tick else "0" for tick in ticks])
         axes.set_ylabel("regret (% of VIB's objective)")
 
     return _task_panels(tasks, draw)
+
+
+def _draw_regrets(
+    axes: Axes, ours: Mapping[str, Sequence[Curve]], vib: Sequence[Curve], split: str
+) -> list[tuple[str, float]]:
+    """Relative regret of each method against VIB in %; gives where each curve ends."""
+    axes.axhline(0, color="#0072B2", lw=1.2)
+    ends = [("VIB", 0.0)]
+    for label, group in ours.items():
+        values = regret(group, vib, split)
+        _draw(axes, label, shared_betas(group, vib), values, 100)
+        ends.append((label, 100 * float(values.mean[-1])))
+    return ends
 
 
 def _ring_selected(axes: Axes, label: str, group: Sequence[Curve]) -> None:
@@ -287,12 +298,7 @@ def regret_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     ours = {label: group for label, group in curves.items() if label.startswith("Hyper")}
     for axes, split in zip(panels, ("train", "test"), strict=True):
         _beta_axis(axes, curves)
-        axes.axhline(0, color="#0072B2", lw=1.2)
-        ends = [("VIB", 0.0)]
-        for label, group in ours.items():
-            values = regret(group, curves["VIB"], split)
-            _draw(axes, label, shared_betas(group, curves["VIB"]), values, 100)
-            ends.append((label, 100 * float(values.mean[-1])))
+        ends = _draw_regrets(axes, ours, curves["VIB"], split)
         axes.set_title(f"{split} objective")
     panels[0].set_ylabel("regret against VIB (%)")
     _label_directly(panels[1], ends)
@@ -612,6 +618,12 @@ def with_interval(values: Interval, scale: float = 1, digits: int = 2) -> str:
     return text if np.isnan(half) else f"{text} ± {half:.{digits}f}"
 
 
+def best_metric(curves: Sequence[Curve]) -> str:
+    """The test metric at the β selected, with its interval, in the metric's unit and digits."""
+    metric = curves[0].metric
+    return with_interval(at_selected(curves), metric.scale, metric.digits)
+
+
 def regret_cells(found: Comparison) -> dict[str, str]:
     """The regret of a variant against VIB, as cells of its row in a table."""
     return {
@@ -634,9 +646,7 @@ def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
             "time for all β (s)": f"{training_seconds(group):,.0f}",
             "grid time / time": f"{grid / training_seconds(group):.1f}",
             "parameters of one system": f"{group[0].parameters:,}",
-            f"test {metric.name} at the β selected ({metric.unit})": with_interval(
-                at_selected(group), metric.scale, metric.digits
-            ),
+            f"test {metric.name} at the β selected ({metric.unit})": best_metric(group),
             "seeds": len(group),
         }
         for label, group in curves.items()
@@ -720,9 +730,8 @@ def quoted(curves: Mapping[str, Sequence[Curve]]) -> dict[str, str]:
             label.lower().replace("hyper-vib", "hyper").replace(", ", "-").replace("× epochs", "x")
         )
         seconds = training_seconds(group)
-        metric = group[0].metric
         facts |= {
-            f"{name}-best": with_interval(at_selected(group), metric.scale, metric.digits),
+            f"{name}-best": best_metric(group),
             f"{name}-seconds": f"{seconds:,.0f}",
             f"{name}-runs": f"{runs_of(group, curves['VIB']):.1f}",
             f"{name}-speedup": f"{grid / seconds:.1f}",

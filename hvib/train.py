@@ -353,7 +353,7 @@ def _fit_parts(
     device: str,
     progress: bool,
 ) -> Fit:
-    """Fit systems one after another; the stack takes over those that answer for one β."""
+    """Fit systems one after another; the stack takes over those of method `vib`, one for each β."""
     assert isinstance(model, Stacked)
     courses, states = [], []
     for system, part in parts:
