@@ -106,7 +106,7 @@ def _plain_heads(run: Run) -> System:
     return system
 
 
-_PAPER = METHODS["hyper-vib"]
+_PAPER, _FREE, _ORDERED = (METHODS[f"hyper-vib{end}"] for end in ("", "-free", "-ordered"))
 
 METHODS |= {
     "hyper-vib-standardised": hyper(over_range(Standardised)),
@@ -119,7 +119,11 @@ METHODS |= {
     "hyper-vib-uniform": replace(_PAPER, draw=_uniform_betas),
     "hyper-vib-rising": replace(_PAPER, draw=_rising_betas),
     **{f"hyper-vib-power-{power:g}": replace(_PAPER, power=power) for power in (0.25, 0.5, 0.75)},
+    "hyper-vib-free-opened": replace(_FREE, build=_ORDERED.build),
+    "hyper-vib-ordered-unopened": replace(_ORDERED, build=_FREE.build),
 }
+"""Besides those that `variants` lists, the two halves of the step from `hyper-vib-free` to
+`hyper-vib-ordered`: openings alone, and without them its power and its draws of β."""
 
 
 def variants(run: Run) -> dict[str, dict[str, Run]]:

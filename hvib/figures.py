@@ -618,6 +618,11 @@ def with_interval(values: Interval, scale: float = 1, digits: int = 2) -> str:
     return text if np.isnan(half) else f"{text} ± {half:.{digits}f}"
 
 
+def percent(share: float) -> str:
+    """`+15%`: a change, to whole percent."""
+    return f"{share:+z.0%}".replace("-", "−")
+
+
 def best_metric(curves: Sequence[Curve]) -> str:
     """The test metric at the β selected, with its interval, in the metric's unit and digits."""
     metric = curves[0].metric
@@ -629,8 +634,7 @@ def regret_cells(found: Comparison) -> dict[str, str]:
     return {
         "mean regret, training (%)": with_interval(found.train, 100, 1),
         "mean regret, test (%)": with_interval(found.test, 100, 1),
-        "largest, test": f"{found.worst:+.0%}".replace("-", "−")
-        + f" at β = {beta_text(found.worst_beta)}",
+        "largest, test": f"{percent(found.worst)} at β = {beta_text(found.worst_beta)}",
     }
 
 

@@ -137,17 +137,20 @@ class PowerLimited(nn.Module):
         return torch.cat([mean * (-excess / 2).exp(), log_variance - excess], -1)
 
 
-def _mlp_system(
-    x: int, hidden: Sequence[int], classes: int, *, power_limited: bool = False
-) -> Callable[[Run], System]:
+def _power_limited(build: Callable[[Run], System]) -> Callable[[Run], System]:
+    def limited(run: Run) -> System:
+        system = build(run)
+        device = nn.Sequential(system.device, PowerLimited())
+        return System(device, system.network, system.channel, system.features)
+
+    return limited
+
+
+def _mlp_system(x: int, hidden: Sequence[int], classes: int) -> Callable[[Run], System]:
     def build(run: Run) -> System:
         device = mlp([x, *hidden, 2 * run.features])
-        return System(
-            nn.Sequential(device, PowerLimited()) if power_limited else device,
-            mlp([run.features, *reversed(hidden), classes]),
-            AWGN(run.snr_db),
-            run.features,
-        )
+        network = mlp([run.features, *reversed(hidden), classes])
+        return System(device, network, AWGN(run.snr_db), run.features)
 
     return build
 
@@ -273,7 +276,6 @@ BUILDERS: dict[str, Callable[[Run], System]] = {
     "cifar10-wide": _convolutional_system(Decorrelated, 24, (128, 384, 384)),
     "cifar10-group-norm": _convolutional_system(*_CIFAR10, _group_norm),
     "cifar10-no-norm": _convolutional_system(*_CIFAR10, lambda _: nn.Identity()),
-    "digits-power-limited": _mlp_system(64, (256, 128), 10, power_limited=True),
     "digits-convolutions": _convolutional_system(nn.Identity, 1, (16, 32, 64)),
     **dict.fromkeys(("bluetooth", "bluetooth-any-snr"), _ranging_mlp(2 * 80)),
     "bluetooth-convolutions": _ranging_convolutions(nn.Conv1d, (5,), 64 * 10),
@@ -281,6 +283,11 @@ BUILDERS: dict[str, Callable[[Run], System]] = {
     "wifi-convolutions": _ranging_convolutions(nn.Conv2d, (3, 3), 64 * 3 * 4),
 }
 """The architectures, a task's own under its name. All methods use it; yours joins by name."""
+
+BUILDERS |= {
+    f"{task}-power-limited": _power_limited(BUILDERS[task])
+    for task in ("digits", "bluetooth", "wifi")
+}
 
 
 def build(run: Run) -> System:
