@@ -1,6 +1,7 @@
 """The command line: `python -m hvib run | sweep | verify | bench`, each with `--help`."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import tyro
 from hvib import ledger
 from hvib.bench import measure
 from hvib.bench import record as file_ratios
-from hvib.config import Device, Run, beta_grid, make_run, page, require_known
+from hvib.config import Device, Run, beta_grid, make_run, page, require, require_known
 from hvib.train import METHODS
 
 
@@ -73,6 +74,7 @@ def sweep(
     betas = beta_grid(beta_min, beta_max)
     runs = page(task, profile, seeds=seeds or None, betas=betas, snr_db=snr_db)
     runs = [run for run in runs if not methods or run.method in methods]
+    require(bool(runs), "methods", methods, f"none of them is on the page of task {task}")
     for record in ledger.sweep(runs, fresh=fresh, device=device):
         print(record.config.method, record.config.slug)
 
@@ -90,12 +92,16 @@ def verify(
         task: the task.
         method: the method.
         count: how many records, the first by name.
-        metric_tolerance: largest difference of the metric that passes.
+        metric_tolerance: largest difference of the metric that passes; 0.005 is half a point of
+            accuracy, which another number format or processor may take.
         device: where to train.
     """
     chosen = [r for r in ledger.records() if (r.config.task, r.config.method) == (task, method)]
     if not chosen:
         raise ValueError(f"method = {method!r}: no record of it for task {task!r}; run it first")
+    require(count >= 1, "count", count, "give at least 1")
+    tolerable = math.isfinite(metric_tolerance) and metric_tolerance >= 0
+    require(tolerable, "metric_tolerance", metric_tolerance, "give a finite number of 0 or more")
     checks = ledger.verify(chosen[:count], device=device)
     for check in checks:
         print(
@@ -121,6 +127,12 @@ def bench(rounds: int = 200, record: bool = False) -> None:
         file_ratios(ratios)
 
 
+_BAD_INPUT = (
+    *(ValueError, OSError, ImportError, ArithmeticError, ExceptionGroup),
+    RuntimeError,  # of PyTorch, whose messages are one line, as where shapes do not fit
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; bad input ends in one line on standard error and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -132,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "bench": bench,
         }
         tyro.extras.subcommand_cli_from_dict(commands, prog="python -m hvib", args=arguments)
-    except (ValueError, OSError, ImportError, ArithmeticError, ExceptionGroup) as error:
+    except _BAD_INPUT as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 

@@ -38,6 +38,15 @@ class Ratio(NamedTuple):
     high: float
     aim: str = ""
 
+    @property
+    def missed(self) -> bool:
+        """Whether the median is beyond the aim: `≤ x`, `≥ x`, or `1` within 2%."""
+        kind, _, bound = self.aim.rpartition(" ")
+        if not bound:
+            return False
+        off = self.median - float(bound)
+        return {"≤": off > 0, "≥": off < 0, "": abs(off) > 0.02}[kind]
+
 
 def images(count: int, shape: tuple[int, ...] = (1, 28, 28)) -> Data:
     """Random pixels and labels: speed does not depend on what they show."""

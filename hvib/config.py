@@ -7,7 +7,8 @@ notebook varies. `make_run` fills one in from a task, a method and a profile.
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -106,14 +107,15 @@ class Run:
     """bfloat16 products with float32 master weights where the hardware has them"""
 
     def __post_init__(self) -> None:
+        self._normalise()
         require(len(self.betas) > 0, "betas", self.betas, "give at least one β")
         for beta in self.betas:
-            ok = isinstance(beta, int | float) and math.isfinite(beta) and beta > 0
-            require(ok, "betas", beta, "give a finite β > 0")
+            require(math.isfinite(beta) and beta > 0, "betas", beta, "give a finite β > 0")
         require(
             list(self.betas) == sorted(set(self.betas)), "betas", self.betas, "list them ascending"
         )
-        require(math.isfinite(self.snr_db), "snr_db", self.snr_db, "give a finite number of dB")
+        require(abs(self.snr_db) <= 200, "snr_db", self.snr_db, "give dB between −200 and 200")
+        require(self.seed < 2**63, "seed", self.seed, "give a number below 2**63")
         for name in ("epochs", "features", "batch_size", "shares", "draws"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "give at least 1")
         for name in ("seed", "shift", "erase", "limit", "weight_decay"):
@@ -128,6 +130,22 @@ class Run:
             0 <= self.adam_memory < 1, "adam_memory", self.adam_memory, "give a share in [0, 1)"
         )
         require_known("precision", self.precision, get_args(Precision))
+
+    def _normalise(self) -> None:
+        """Plain numbers of Python's from any others: equal runs are equal in the ledger too."""
+        kinds: dict[Any, Callable[[Any], int | float]] = {int: operator.index, float: float}
+        for field in fields(self):
+            convert = kinds.get(field.type)
+            value = getattr(self, field.name)
+            try:
+                if convert is not None:
+                    object.__setattr__(self, field.name, convert(value))
+                elif field.name == "betas":
+                    object.__setattr__(self, "betas", tuple(float(beta) for beta in value))
+            except (TypeError, ValueError):
+                kind: dict[Any, str] = {int: "a whole number", float: "a number"}
+                mend = f"give {kind.get(field.type, 'several numbers')}"
+                require(False, field.name, value, mend)
 
     def to_json(self) -> dict[str, Any]:
         """All fields, in JSON's types."""
@@ -260,7 +278,7 @@ def make_run(
         method=method,
         profile=profile,
         seed=seed,
-        betas=tuple(beta_grid() if betas is None else betas),
+        betas=beta_grid() if betas is None else betas,  # type: ignore[arg-type]  # Run converts
         **PROFILES[task][profile],
     )
     return replace(base, **settings)
@@ -286,8 +304,8 @@ def plan(
     """All runs of a task's page.
 
     For each seed: VIB at each β, and the first and the last of `HYPER` (on the ranging tasks all)
-    over the same range at one and at two times the epochs of a VIB run. For the first seed also the
-    batched grid, which batch norms do not allow and the ranging pages leave to their live part.
+    over the same range at one and at two times the epochs of a VIB run. On MNIST and the digits for
+    the first seed also the batched grid, which batch norms do not allow.
 
     Args:
         seeds: the profile's own if not given.
@@ -309,7 +327,7 @@ def plan(
         for method in HYPER if task in RANGING else (HYPER[0], HYPER[-1]):
             hyper = one(method, seed, grid)
             runs += [hyper, replace(hyper, epochs=2 * hyper.epochs)]
-    batched = [] if task in (*RANGING, "cifar10", "cifar10-wide") else seeds[:1]
+    batched = seeds[:1] if task in ("mnist", "digits") else []
     return runs + [one("vib-batched", seed, grid) for seed in batched]
 
 
@@ -323,15 +341,18 @@ def studies(
 ) -> dict[str, list[Run]]:
     """Runs of a task's page beside its plan, by what they study; none for tasks without a page.
 
-    MNIST and the digits that stand in for it: the last of `HYPER` at a VIB run's epochs over the
-    `two decades` and the `one decade` at the upper end of the range, and over the latter for no
-    more than `its share` of the epochs. CIFAR-10: `steps`, the methods between the first and the
+    MNIST and the digits that stand in for it: the last of `HYPER` at a VIB run's epochs over `all`
+    of the range, the `two decades` and the `one decade` at its upper end, and over the latter for
+    no more than `its share` of the epochs, the first with the number format that the others have
+    on record. CIFAR-10: `steps`, the methods between the first and the
     last of `HYPER`; `norms`, where the gates are and what the norms are, with VIB at one β of the
     plateau. The ranging tasks: `a sixth`, the last of `HYPER` at 1.3 times the epochs, which costs
-    a sixth of the grid; `epochs`, VIB at one β of the plateau, with half to four times the epochs,
-    and eight times for the first seed; `longest`, VIB and the last of `HYPER` with four times the
-    epochs; `convolutions`, the task's convolutional network, at every fourth β and for the first
-    seed; `any SNR`, one run on measurements of 0 to 40 dB (both with free gates).
+    a sixth of the grid; `parts`, the step to it from free gates in its two halves; `limited
+    power`, VIB at every third β and the paper's Hyper-VIB; `epochs`, VIB at one β of the plateau,
+    with half to four times the epochs, and eight times for the first seed; `longest`, VIB and the
+    last of `HYPER` with four times the epochs; `convolutions`, the task's convolutional network,
+    at every fourth β and for the first seed; `any SNR`, one run on measurements of 0 to 40 dB
+    (both with free gates).
 
     Raises:
         ValueError, TypeError: as `plan`.
@@ -364,13 +385,26 @@ def studies(
         two, decade = ([replace(r, betas=r.betas[-count:]) for r in last] for count in (5, 3))
         share = 2 / max(len(last[0].betas) - 1, 2)
         brief = [replace(run, epochs=max(round(share * run.epochs), 1)) for run in decade]
-        return {"two decades": two, "one decade": decade, "one decade, its share": brief}
+        return {
+            "all, float32 products": [replace(run, precision="float32") for run in last],
+            "two decades": two,
+            "one decade": decade,
+            "one decade, its share": brief,
+        }
     if task not in ("bluetooth", "wifi"):
         return {}
     free = replace(last[0], method="hyper-vib-free")
     few = [run for run in vib if run.betas in grid[::4] and run.seed == vib[0].seed]
+    third = [run for run in vib if run.betas in grid[::3]]
+    parts = ("hyper-vib-free", "hyper-vib-free-opened", "hyper-vib-ordered-unopened", HYPER[-1])
     return {
         "a sixth": [replace(run, epochs=math.ceil(1.3 * run.epochs)) for run in last],
+        "parts": [
+            replace(run, method=method, precision="float32") for method in parts for run in last
+        ],
+        "limited power": [
+            replace(run, network=f"{task}-power-limited") for run in third + once(HYPER[0])
+        ],
         "epochs": [
             replace(run, epochs=max(int(multiple * run.epochs), 1))
             for multiple in (0.5, 1, 2, 4, 8)
@@ -434,11 +468,14 @@ class Parameters:
         }
 
 
-def parameters(namespace: Mapping[str, Any]) -> Parameters:
+def parameters(namespace: Mapping[str, Any], tasks: Iterable[str] = ()) -> Parameters:
     """Read a notebook's parameters from `globals()`, right after the parameters cell.
 
     papermill only warns of a name that the notebook does not have; here it is an error,
     as any other plain value in the namespace is. `seeds` may be a list, or text as `0,1,2`.
+
+    Args:
+        tasks: what `dataset` may be on this page; any task if none is named.
 
     Raises:
         ValueError: a name is unknown or missing, or a value is out of range.
@@ -462,6 +499,9 @@ def parameters(namespace: Mapping[str, Any]) -> Parameters:
         seeds = tuple(int(seed) for seed in ([seeds] if isinstance(seeds, int) else seeds))
     except (TypeError, ValueError):
         raise ValueError(f"seeds = {seeds!r}: give whole numbers, as 0,1,2") from None
+    require(len(set(seeds)) == len(seeds), "seeds", list(seeds), "name each once")
+    if tasks:
+        require_known("dataset", plain["dataset"], tasks)
     for name in ("snr_db", "beta_min", "beta_max"):
         value = plain[name]
         number = isinstance(value, int | float) and not isinstance(value, bool)

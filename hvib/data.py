@@ -23,7 +23,10 @@ class MissingData(FileNotFoundError):
 
 @dataclass(frozen=True)
 class Split:
-    """Examples of one split: x of any shape (uint8 pixels or reals), y classes or reals."""
+    """Examples of one split.
+
+    x: of any shape, uint8 pixels or reals. y: classes as int64, (N,), or reals, (N, k).
+    """
 
     x: Shaped[Tensor, "N *shape"]
     y: Shaped[Tensor, "N *k"]
@@ -54,6 +57,28 @@ class Data:
             for part in (split.x, split.y):
                 digest.update(np.ascontiguousarray(part.cpu().numpy()).tobytes())
         return digest.hexdigest()
+
+    @functools.cached_property
+    def checked(self) -> "Data":
+        """These data, if they will not fail in training or after it.
+
+        Raises:
+            ValueError: a split is empty, its x and y differ in length, its y is neither int64 nor
+                real, or a value is not finite.
+        """
+        for name, split in zip(("train", "validation", "test"), self.splits, strict=True):
+            lengths = len(split.x), len(split.y)
+            mend = "give as many targets as examples, at least one"
+            require(
+                lengths[0] == lengths[1] > 0, f"lengths of {name}.x and {name}.y", lengths, mend
+            )
+            known = split.y.dtype == torch.int64 or split.y.is_floating_point()
+            mend = "give classes as torch.int64, real targets as float"
+            require(known, f"{name}.y.dtype", split.y.dtype, mend)
+            for part, values in (("x", split.x), ("y", split.y)):
+                finite = not values.is_floating_point() or bool(torch.isfinite(values).all())
+                require(finite, f"{name}.{part}", "NaN or infinite", "give finite values")
+        return self
 
     def limited(self, count: int) -> "Data":
         """The first `count` examples of each split; all for 0."""
@@ -236,7 +261,6 @@ LOADERS: dict[str, Callable[[], Data]] = {
 """The data of each task; a task of yours joins by name."""
 
 
-@functools.lru_cache(maxsize=2)
 def load(task: str) -> Data:
     """The data of a task.
 
@@ -245,4 +269,10 @@ def load(task: str) -> Data:
         MissingData: its files are not on disk.
     """
     require_known("task", task, LOADERS)
-    return LOADERS[task]()
+    return _loaded(LOADERS[task])
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(loader: Callable[[], Data]) -> Data:
+    """By the loader, not by its task's name: a new loader of that name loads anew."""
+    return loader()

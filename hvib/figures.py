@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import HTML, Markdown
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -22,6 +23,7 @@ from hvib.claims import (
     above,
     at_selected,
     best_response,
+    best_response_alone,
     beta_text,
     compare,
     metric_at_rate,
@@ -180,8 +182,8 @@ def metric_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     if is_accuracy:
         best.set_ylim(min(peaks) - 1.5, max(peaks) + 0.3)
     else:
-        whole.set_yscale("log")
-        best.set_ylim(0, 3 * max(peaks))
+        _log_axis(whole)
+        best.set_ylim(0.9 * min(peaks), 1.15 * max(peaks))
     _label_directly(best, [(label, best.get_ylim()[0]) for label, _ in ends])
     return figure
 
@@ -218,7 +220,15 @@ def _task_panels(
 def _metric_axis(axes: Axes, metric: Metric) -> None:
     axes.set_ylabel(f"test {metric.name} ({metric.unit})")
     if not metric.higher_is_better:
-        axes.set_yscale("log")
+        _log_axis(axes)
+
+
+def _log_axis(axes: Axes) -> None:
+    """A logarithmic axis of errors, with 0.2, 0.5 and 1 at its ticks, not powers of ten."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def metric_of_tasks(tasks: Tasks) -> Figure:
@@ -386,36 +396,70 @@ def searches_of_tasks(tasks: Mapping[str, Courses], metrics: Sequence[Metric]) -
     return figure
 
 
+def _by_choice(
+    panels: Sequence[Axes], groups: Mapping[str, Mapping[str, Comparison]]
+) -> list[tuple[str, str, float]]:
+    """Group, variant and height of each row, with the groups' names above their rows."""
+    rows: list[tuple[str, str, float]] = []
+    height = 0.0
+    for group, variants in groups.items():
+        panels[0].text(
+            *(0, height - 1.35, group),
+            transform=panels[0].get_yaxis_transform(),
+            fontweight="bold",
+        )
+        for name in variants:
+            height -= 2 if name == next(iter(variants)) else 1
+            rows.append((group, name, height))
+    for axes in panels:
+        axes.axvline(0, color="#0072B2", lw=1.2, zorder=0)
+        axes.set_yticks([y for *_, y in rows], [name for _, name, _ in rows])
+        axes.set_ylim(height - 1, -0.6)
+    for axes in panels[1:]:
+        axes.tick_params(labelleft=False)
+    return rows
+
+
 def ablation_regrets(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
     """Mean and largest regret of each variant on test data, by what it varies.
 
     The first of each group is Hyper-VIB as the paper has it, drawn in its colour.
     """
-    rows = [
-        (group, name, k == 0, found)
-        for group, variants in groups.items()
-        for k, (name, found) in enumerate(variants.items())
-    ]
-    figure, panels = plt.subplots(1, 2, figsize=(9.5, 0.6 + 0.27 * (len(rows) + len(groups))))
-    heights: list[float] = []
-    for group, _, first, _ in rows:
-        heights.append((heights[-1] if heights else 0) - (2 if first and group else 1))
-    left, right = panels
-    for (_, name, first, found), y in zip(rows, heights, strict=True):
+    count = sum(map(len, groups.values())) + len(groups)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 0.6 + 0.27 * count))
+    for group, name, y in _by_choice((left, right), groups):
+        found, first = groups[group][name], name == next(iter(groups[group]))
         color = _style("Hyper-VIB")["color"] if first else "#555555"
         left.plot([100 * found.test.low, 100 * found.test.high], [y, y], color=color, lw=1.2)
         left.plot(100 * found.test.mean, y, "o", color=color, label=name)
         right.plot(100 * found.worst, y, "o", color=color, label=name)
-    for axes, title in ((left, "mean over β"), (right, "largest over β")):
-        axes.axvline(0, color="#0072B2", lw=1.2, zorder=0)
-        axes.set(title=title, xlabel="test regret against VIB (%)")
-        axes.set_yticks(heights, [name for _, name, _, _ in rows])
-    panels[1].tick_params(labelleft=False)
-    for (group, _, first, _), y in zip(rows, heights, strict=True):
-        if first:
-            panels[0].text(
-                0, y + 0.65, group, transform=panels[0].get_yaxis_transform(), fontweight="bold"
-            )
+    left.set(title="mean over β", xlabel="test regret against VIB (%)")
+    right.set(title="largest over β", xlabel="test regret against VIB (%)")
+    return figure
+
+
+def ablation_changes(tasks: Mapping[str, Mapping[str, Mapping[str, Comparison]]]) -> Figure:
+    """How each variant changes the test objective of each task, by what it varies.
+
+    Args:
+        tasks: by task and choice the variants against Hyper-VIB as the paper has it; all tasks
+            with the same choices.
+    """
+    groups = next(iter(tasks.values()))
+    count = sum(map(len, groups.values())) + len(groups)
+    figure, row = plt.subplots(
+        1, len(tasks), figsize=(9.5, 0.6 + 0.27 * count), sharey=True, squeeze=False
+    )
+    panels = list(row[0])
+    for group, name, y in _by_choice(panels, groups):
+        for axes, found in zip(panels, tasks.values(), strict=True):
+            test = found[group][name].test
+            sure = test.low > 0 or test.high < 0  # the interval leaves no doubt of the sign
+            style = {"color": "#555555", "mfc": "#555555" if sure else "white"}
+            axes.plot([100 * test.low, 100 * test.high], [y, y], color="#555555", lw=1.2)
+            axes.plot(100 * test.mean, y, "o", label=name, **style)
+    for axes, task in zip(panels, tasks, strict=True):
+        axes.set(title=task, xlabel="change of the test objective (%)")
     return figure
 
 
@@ -618,9 +662,9 @@ def with_interval(values: Interval, scale: float = 1, digits: int = 2) -> str:
     return text if np.isnan(half) else f"{text} ± {half:.{digits}f}"
 
 
-def percent(share: float) -> str:
-    """`+15%`: a change, to whole percent."""
-    return f"{share:+z.0%}".replace("-", "−")
+def percent(share: float, digits: int = 0) -> str:
+    """`+15%`: a change."""
+    return f"{share:+z.{digits}%}".replace("-", "−")
 
 
 def best_metric(curves: Sequence[Curve]) -> str:
@@ -634,12 +678,15 @@ def regret_cells(found: Comparison) -> dict[str, str]:
     return {
         "mean regret, training (%)": with_interval(found.train, 100, 1),
         "mean regret, test (%)": with_interval(found.test, 100, 1),
-        "largest, test": f"{percent(found.worst)} at β = {beta_text(found.worst_beta)}",
+        "largest, test": f"{percent(found.worst, 1)} at β = {beta_text(found.worst_beta)}",
     }
 
 
 def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
-    """Time and parameters for the whole curve over β, as the paper's Table I, and the best β."""
+    """Time and parameters for the whole curve over β, as the paper's Table I, and the best β.
+
+    The power is E‖z‖²/n on test data; the noise level assumes 1.
+    """
     grid = training_seconds(curves["VIB"])
     metric = curves["VIB"][0].metric
     return table(
@@ -650,6 +697,7 @@ def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
             "time for all β (s)": f"{training_seconds(group):,.0f}",
             "grid time / time": f"{grid / training_seconds(group):.1f}",
             "parameters of one system": f"{group[0].parameters:,}",
+            "power at the smallest β": f"{over_seeds(group, 'tx_power').mean[0]:.2f}",
             f"test {metric.name} at the β selected ({metric.unit})": best_metric(group),
             "seeds": len(group),
         }
@@ -695,8 +743,9 @@ def best_response_table(tasks: Tasks) -> Markdown:
                 {"task": task, "method": label}
                 | regret_cells(found)
                 | {
-                    "cost (VIB runs)": f"{runs:.1f}",
+                    "time (VIB runs)": f"{runs:.2f}",
                     "best response": f"**{best_response(found, runs)}**",
+                    "seeds alone": best_response_alone(ours, vib),
                 }
             )
     return table(rows)
@@ -769,6 +818,7 @@ def verdict_table(verdicts: Iterable[Verdict]) -> Markdown:
             "holds if": v.test,
             "measured": v.measured,
             "verdict": f"**{v.outcome}**",
+            "seeds alone": v.agreement,
         }
         for v in verdicts
     )

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hvib.config import require
-from hvib.models import System
+from hvib.models import System, batch_rows
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -172,14 +172,21 @@ class Gated(nn.Module):
 
         Raises:
             RuntimeError: no β is set.
-            ValueError: the batch does not divide into as many shares as there are β.
+            ValueError: the batch does not divide into as many shares as there are β, or in a
+                `System` the first axis is not the batch.
         """
         try:
             log_beta = _log_beta.get()
         except LookupError:
             raise RuntimeError("no β is set: call a gated model inside `with at(beta):`") from None
         h = self.layer(h)
-        if len(h) % len(log_beta):  # a plain test: this runs for every layer of every step
+        # Plain tests: this runs for every layer of every step.
+        if len(h) % (rows := batch_rows.get()):
+            mend = (
+                f"its first axis is not the batch of {rows}; put the batch first (batch_first=True)"
+            )
+            require(False, "gate input", tuple(h.shape), mend)
+        if len(h) % len(log_beta):
             mend = f"give a multiple of the {len(log_beta)} values of β"
             require(False, "batch size", len(h), mend)
         shape = [len(log_beta)] + [1] * h.dim()
@@ -191,7 +198,10 @@ class Gated(nn.Module):
         return h.flatten(0, 1)
 
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
+_NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.GroupNorm),
+)
 # Scaled input, scaled output, channel by channel: a norm behind them still divides the scale out.
 _PASSED = (
     *(nn.ReLU, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d),
@@ -203,12 +213,12 @@ def _outputs(layer: nn.Module) -> tuple[int, int] | None:
     """(size, axis) of a layer that takes a gate, else None."""
     if isinstance(layer, nn.Linear):
         return layer.out_features, -1
-    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         return layer.out_channels, 1
     if isinstance(layer, nn.GroupNorm):
         return layer.num_channels, 1
-    if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-        return layer.num_features, 1
+    if isinstance(layer, _NORMS):
+        return layer.num_features, 1  # type: ignore[return-value]  # an int
     return None
 
 
@@ -243,9 +253,11 @@ def hyperize(
 ) -> Model:
     """A copy of any model with a gate on each linear and convolutional layer inside it.
 
-    Where a batch or group norm follows the layer, the gate acts after the norm, which would
-    cancel it otherwise. Layers inside `nn.MultiheadAttention` stay plain: it reads their weights
-    without calling them.
+    That is each `Linear`, `Conv1d`, `Conv2d` and `Conv3d` that the model calls; recurrent and
+    transposed layers and those with a reparametrised weight stay plain, and so do layers inside
+    `nn.MultiheadAttention`, which reads their weights without calling them. The first axis of what
+    reaches a layer must be the batch. Where a batch, group or instance norm follows a layer (in the
+    order of registration), the gate acts after the norm, which would cancel it otherwise.
 
     Args:
         seed: seed of the gates' initial parameters.
@@ -277,6 +289,9 @@ def hyperize(
             size, axis = _outputs(layer)  # type: ignore[misc]  # chosen: it has outputs
             like = next(layer.parameters(), torch.empty(0))
             gated[key] = Gated(layer, gate(size), axis).to(like.device)
+    for m in model.modules():
+        if isinstance(m, nn.TransformerEncoderLayer):
+            m.activation_relu_or_gelu = 0  # no fast path, which reads weights without a call
     return _replace(model, gated)
 
 
@@ -315,11 +330,13 @@ class Scaled(nn.Module):
 def fold(model: Model, beta: float) -> Model:
     """The plain model that a gated one is at one β: gates multiplied into weights (12), (14).
 
-    It gives the same outputs, needs no β and costs what the model cost before `hyperize`.
+    It gives the same outputs, needs no β and costs what the model cost before `hyperize`. A
+    weight that layers share is no longer shared: each has its own gate in it.
 
     Raises:
-        ValueError: β is not finite and positive.
+        ValueError: β is not one number, finite and positive.
     """
+    require(torch.as_tensor(beta).numel() == 1, "beta", beta, "fold at one β")
     model = copy.deepcopy(model)
     with at(beta), torch.no_grad():
         folded = {
@@ -340,12 +357,15 @@ def _modulated(
     if isinstance(layer, _NORMS) and not layer.affine:
         layer.affine = True
         layer.weight, layer.bias = nn.Parameter(torch.ones_like(s)), nn.Parameter(0 * s)
-    weight, bias = layer.weight, layer.bias
-    weight.mul_(s.view(-1, *[1] * (weight.dim() - 1)))  # type: ignore[operator]
-    if bias is not None:
-        bias.mul_(s)  # type: ignore[operator]
+    # New parameters, not these in place: another layer may share them.
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    scale = s.to(weight.dtype)
+    layer.weight = nn.Parameter(weight * scale.view(-1, *[1] * (weight.dim() - 1)))
+    moved = None if layer.bias is None else layer.bias * scale  # type: ignore[operator]
     if shift is not None:
-        layer.bias = nn.Parameter(shift[0] if bias is None else bias + shift[0])  # type: ignore[operator]
+        moved = shift[0] if moved is None else moved + shift[0]
+    if moved is not None:
+        layer.bias = nn.Parameter(moved.to(weight.dtype))
     return layer
 
 

@@ -85,7 +85,7 @@ def read(path: Path) -> Record:
     Raises:
         ValueError: the file is damaged, or is not the record that its name says.
     """
-    mend = f"delete it, or restore it with `git checkout -- {path.name}`; it is not used"
+    mend = f"delete it, or restore it with `git checkout -- {path}`; it is not used"
     try:
         values = json.loads(path.read_text())
         record = Record(**{**values, "config": Run.from_json(values["config"])})

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,17 @@ from torch import Tensor, nn
 
 from hvib.channel import AWGN
 from hvib.config import Run, require, require_known
+
+batch_rows: ContextVar[int] = ContextVar("batch_rows", default=1)
+"""The length of the batch that a system's device or network is working on, which gates check."""
+
+
+def _run(module: nn.Module, batch: Tensor) -> Tensor:
+    token = batch_rows.set(len(batch))
+    try:
+        return module(batch)
+    finally:
+        batch_rows.reset(token)
 
 
 class Output(NamedTuple):
@@ -51,7 +63,7 @@ class System(nn.Module):
         and the device runs once for all draws.
         """
         axes = x.shape[:2]
-        moments = self.device(x.flatten(0, 1)).float().unflatten(0, axes)  # (M, N, 2n)
+        moments = _run(self.device, x.flatten(0, 1)).float().unflatten(0, axes)  # (M, N, 2n)
         require(
             moments.shape[-1] == 2 * self.features,
             "device output",
@@ -65,7 +77,8 @@ class System(nn.Module):
         variance = deviation.square()
         z = mean + deviation * noise[0]
         received = self.channel(z, noise[1])
-        prediction = self.network(received.flatten(0, 1)).float().unflatten(0, (axes[0], -1))
+        prediction = _run(self.network, received.flatten(0, 1)).float()
+        prediction = prediction.unflatten(0, (axes[0], -1))
         return Output(prediction, mean, variance, variance + self.channel.variance)
 
 

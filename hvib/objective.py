@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from hvib.config import require
 from hvib.models import Output
 
 
@@ -34,8 +35,14 @@ def distortion(
 
     Integer targets are classes: cross-entropy of the logits `prediction`, in nats. Real
     targets, of `prediction`'s shape: squared error summed over the last axis.
+
+    Raises:
+        ValueError: real targets have another number of axes, or of values an example.
     """
     if target.is_floating_point():
+        if target.dim() != prediction.dim() or target.shape[-1] != prediction.shape[-1]:
+            mend = f"give (N, {prediction.shape[-1]}): as many numbers as the network ends in"
+            require(False, "targets", tuple(target.shape), mend)
         return (prediction - target).square().sum(-1)
     log_q = F.log_softmax(prediction.float(), dim=-1)
     return -log_q.gather(-1, target.unsqueeze(-1)).squeeze(-1)
@@ -88,9 +95,10 @@ def between(beta_min: float, beta_max: float, u: Float[Tensor, " M"]) -> Float[T
 class Scale:
     """A running estimate of C(β) in each of the M strata of `draw_betas`.
 
-    Weighting each share's loss by 1 / C(β)^p gives the gradient of E_β[log C(β)] for p = 1 and
-    that of (15) for p = 0. A mini-batch's own C is no substitute: its noise is in the
-    loss too, and the quotient is biased.
+    Weighting each share's loss by 1 / C(β)^p gives the gradient of E_β[log C(β)] for p = 1, up to
+    what C varies within a stratum, and that of (15) for p = 0. A mini-batch's own C is no
+    substitute: its noise is in the loss too, and the quotient is biased. The estimate has this
+    step's in it as well, with a weight of 1 − `memory`.
 
     Args:
         power: p.

@@ -15,9 +15,10 @@ from torch.nn.functional import one_hot
 from tqdm import tqdm
 
 from hvib import objective
+from hvib.channel import AWGN
 from hvib.config import Run, require, require_known
 from hvib.data import Batcher, Data, Split, reals
-from hvib.hyper import FreeGate, Gate, at, fold, hyperize, opened
+from hvib.hyper import FreeGate, Gate, Gated, at, fold, hyperize, opened
 from hvib.models import Output, Stacked, System, build
 
 
@@ -208,7 +209,10 @@ def _system(model: System | Stacked) -> System:
 
 
 def parameter_groups(model: System | Stacked, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight matrices and filters decay; biases, norms and gates do not."""
+    """Weight matrices and filters decay, also those that make a free gate; vectors do not.
+
+    Vectors are biases, norms, and u and v of a gate.
+    """
     parameters = list(model.parameters())
     like = list(_system(model).parameters())
     groups: dict[bool, list[Tensor]] = {True: [], False: []}
@@ -253,7 +257,8 @@ def steps(
     """
     method = method_of(run)
     where = torch_device(device)
-    train = data.limited(run.limit).train.to(where)
+    _check_model(model, run, method)
+    train = data.checked.limited(run.limit).train.to(where)
     require(
         run.batch_size <= len(train),
         "batch_size",
@@ -294,6 +299,8 @@ def steps(
             noise = draw_noise(shares, x.shape[1], run.features, generator)
             with _autocast(dtype, where), at(betas):
                 output = model(x, noise)
+            if step == 0:
+                _check_classes(output, data)
             losses = objective.terms(output, y.expand(len(betas), *y.shape[1:])).objective(betas)
             if not torch.isfinite(losses).all():
                 raise Diverged(betas[~torch.isfinite(losses)][0].item(), step, state, run)
@@ -306,6 +313,34 @@ def steps(
             optimizer.step()
             schedule.step()
         yield losses.detach()
+
+
+def _check_model(model: System | Stacked, run: Run, method: Method) -> None:
+    """Refuse a model that is not the run's, which would train to something else unseen."""
+    system = _system(model)
+    mend = f"the model has {system.features}: give the run as many"
+    require(system.features == run.features, "features", run.features, mend)
+    if isinstance(system.channel, AWGN):
+        mend = f"the model's channel has {system.channel.snr_db:g} dB: give the run the same"
+        require(math.isclose(system.channel.snr_db, run.snr_db), "snr_db", run.snr_db, mend)
+    if method.fixed:
+        count = len(next(model.parameters())) if isinstance(model, Stacked) else 1
+        mend = f"method {run.method} needs a `Stacked` of one system for each of {len(run.betas)} β"
+        require(count == len(run.betas), "model", type(model).__name__, mend)
+    else:
+        gated = any(isinstance(m, Gated) for m in model.modules())
+        mend = f"it has no gates, which method {run.method} trains: `hyperize` it first"
+        require(gated, "model", type(model).__name__, mend)
+
+
+def _check_classes(output: Output, data: Data) -> None:
+    """Refuse a class that the network cannot name."""
+    logits = output.prediction.shape[-1]
+    for name, split in zip(("train", "validation", "test"), data.splits, strict=True):
+        if not split.y.is_floating_point():
+            low, high = int(split.y.min()), int(split.y.max())
+            mend = f"the network ends in {logits} logits: give classes from 0 to {logits - 1}"
+            require(low >= 0 and high < logits, f"{name}.y", (low, high), mend)
 
 
 def steps_per_epoch(data: Data, run: Run) -> int:
@@ -325,12 +360,14 @@ def fit(
 
     `model` is what the run's method builds, or any `System` of yours: plain for `vib`,
     gated by `hyperize` for `hyper-vib`. Each step takes `batch_size` examples, split into
-    as many shares as there are values of β in it.
+    as many shares as there are values of β in it. At the end the model is in `eval` mode.
 
     Raises:
         ValueError: a setting does not fit the method, the data or the machine.
         Diverged: a loss is not finite.
     """
+    import torch._dynamo  # here: the first optimiser would import it while timed
+
     if parts := method_of(run).parts:
         return _fit_parts(model, data, parts(run), device, progress)
     per_epoch = steps_per_epoch(data, run)
@@ -342,6 +379,7 @@ def fit(
         for losses in steps(model, data, run, device):
             means.append(losses.mean())
             bar.update()
+    model.eval()
     course = torch.stack(means).view(run.epochs, per_epoch).mean(1).tolist()
     return Fit(clock() - start, total, course)
 
@@ -354,7 +392,9 @@ def _fit_parts(
     progress: bool,
 ) -> Fit:
     """Fit systems one after another; the stack takes over those of method `vib`, one for each β."""
-    assert isinstance(model, Stacked)
+    mend = "give a `Stacked` of one system for each β, as the run's method builds"
+    require(isinstance(model, Stacked), "model", type(model).__name__, mend)
+    assert isinstance(model, Stacked)  # for mypy
     courses, states = [], []
     for system, part in parts:
         courses.append(fit(system, data, part, device=device, progress=progress))
@@ -486,7 +526,7 @@ def _passes(
     """All draws of a split, chunk by chunk, with the targets of each β."""
     where = next(model.parameters()).device
     features = _system(model).features
-    model.eval()
+    mode = model.training
     count = len(betas)
     at_betas = torch.tensor(betas, device=where)
     generator = torch.Generator(where).manual_seed(seed)
@@ -495,8 +535,10 @@ def _passes(
         part = Split(split.x[begin : begin + chunk], split.y[begin : begin + chunk]).to(where)
         x = reals(part.x).expand(repeat, *part.x.shape)
         noise = torch.cat([draw_noise(1, len(part), features, generator) for _ in range(draws)], 2)
+        model.eval()
         with at(at_betas):
             output = model(x, noise.expand(-1, repeat, -1, -1))
+        model.train(mode)  # between the steps of a training that goes on
         y = torch.cat([part.y] * draws)
         yield output, y.expand(count, *y.shape)
 

@@ -24,7 +24,7 @@ from hvib.channel import AWGN
 from hvib.claims import collect, compare
 from hvib.config import Run, make_run, plan
 from hvib.data import load
-from hvib.hyper import Gate, Gated, at, fold, standardised
+from hvib.hyper import FreeGate, Gate, Gated, Opening, at, fold, standardised
 from hvib.models import System, build
 from hvib.objective import feature_kl
 from hvib.train import METHODS, evaluate, fit
@@ -133,6 +133,18 @@ def test_variants_are_built_from_one_plain_system() -> None:
         weights = [p for name, p in system.named_parameters() if "gate." not in name]
         for mine, theirs in zip(weights, plain.values(), strict=True):
             assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "opens", "like"),
+    [("free-opened", True, "free"), ("ordered-unopened", False, "ordered")],
+)
+def test_the_step_to_ordered_in_two_halves(name: str, opens: bool, like: str) -> None:
+    half, whole = METHODS[f"hyper-vib-{name}"], METHODS[f"hyper-vib-{like}"]
+    assert (half.power, half.draw) == (whole.power, whole.draw)
+    system = half.build(RUN)
+    assert any(isinstance(m, Opening) for m in system.modules()) is opens
+    assert any(isinstance(m, FreeGate) for m in system.modules())
 
 
 def test_a_comparison_tells_the_mean_and_the_worst_regret() -> None:

@@ -104,3 +104,19 @@ def test_each_number_format_has_its_own_record(
         bench.record([bench.Ratio("a / b", ratio, ratio, ratio)])
     found = [(where["products"], ratios[0].median) for where, ratios in bench.recorded()]
     assert found == [("bfloat16", 1.0), ("float32", 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("median", "aim", "missed"),
+    [
+        (1.11, "≤ 1.10", True),
+        (1.10, "≤ 1.10", False),
+        (0.69, "≥ 0.70", True),
+        (0.70, "≥ 0.70", False),
+        (1.03, "1", True),
+        (1.01, "1", False),
+        (9.0, "", False),
+    ],
+)
+def test_a_ratio_tells_whether_its_aim_is_missed(median: float, aim: str, missed: bool) -> None:
+    assert bench.Ratio("a / b", median, median, median, aim).missed is missed

@@ -16,6 +16,7 @@ from hvib.claims import (
     above,
     at_selected,
     best_response,
+    best_response_alone,
     beta_text,
     cheapest_match,
     collect,
@@ -223,6 +224,22 @@ def test_a_claim_holds_on_all_tasks_in_part_or_on_none() -> None:
     assert found[1][2] == "holds in part"
     assert found[2] == (good[2].claim, dict.fromkeys("abc", "holds"), "holds")
     assert together({"a": slow, "c": bad})[1][2] == NO
+    partly = experiment(hyper=lambda b: vib(b) - 0.01 * (b < 2e-6))
+    assert together({"a": partly, "c": experiment(hyper=lambda b: 0.9)})[2][2] == NO
+
+
+def test_a_verdict_tells_on_how_many_seeds_alone_it_ends_the_same() -> None:
+    records = [fake("vib", seed, vib, betas=(b,)) for seed in range(3) for b in BETAS]
+    # On average 0.1 points behind at the smallest β; seed 2 alone 0.9 points, which rivals not.
+    behind = {0: -0.003, 1: -0.003, 2: 0.009}
+    records += [
+        fake("hyper-vib", seed, lambda b, d=less: vib(b) - d * (b < 2e-6))  # type: ignore[misc]
+        for seed, less in behind.items()
+    ]
+    time, _, rivals, *_ = judge(collect(records))
+    assert (rivals.outcome, rivals.agreement) == ("holds", "2 of 3")
+    assert rivals.alone == ("holds", "holds", "holds in part")
+    assert time.agreement == ""
 
 
 def error(beta: float) -> float:
@@ -289,6 +306,7 @@ def test_betas_read_as_prose(beta: float, text: str) -> None:
 def test_relative_differences_read_as_prose() -> None:
     assert above(0.139) == "14% above"
     assert above(-0.23) == "23% below"
+    assert above(0.004) == above(-0.004) == "within 0.5% of"
 
 
 def test_intervals_over_beta_have_its_length() -> None:
@@ -337,6 +355,7 @@ def test_a_best_response_is_below_vib_nowhere_far_above_and_cheap(
 ) -> None:
     ours, vib = against_grid(objective, seconds)
     assert best_response(compare(ours, vib), runs_of(ours, vib)) == ends
+    assert best_response_alone(ours, vib) == "2 of 2"
 
 
 def test_metric_at_a_rate_is_interpolated_and_not_beyond_the_curve() -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from hvib import ledger
 from hvib.__main__ import main
-from hvib.config import make_run, plan
-from hvib.data import load
+from hvib.config import METRICS, PROFILES, make_run, plan
+from hvib.data import LOADERS, mnist
+from hvib.models import BUILDERS
 
 SMOKE = ["--task", "digits", "--profile", "smoke"]
 
@@ -37,6 +38,10 @@ def test_verify_compares(results: Path, capsys: pytest.CaptureFixture[str]) -> N
     main(["run", *SMOKE, "--method", "vib", "--beta", "1e-3"])
     main(["verify", "--task", "digits", "--method", "vib"])
     assert "largest difference in the metric" in capsys.readouterr().out
+    for option in (["--count", "0"], ["--metric-tolerance", "nan"]):
+        with pytest.raises(SystemExit) as stop:
+            main(["verify", "--task", "digits", "--method", "vib", *option])
+        assert stop.value.code == 2
     (record,) = ledger.records()
     curve = [{**row, "metric": 0.01} for row in record.curve]
     ledger.write(ledger.Record(**{**vars(record), "curve": curve}))
@@ -56,7 +61,9 @@ def test_verify_compares(results: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["sweep", "--profile", "fast"], "profile = 'fast'"),
         (["sweep", *SMOKE, "--beta-min", "10"], "reversed"),
         (["sweep", *SMOKE, "--methods", "ib"], "methods = 'ib': unknown"),
+        (["sweep", *SMOKE, "--methods", "hyper-vib-free"], "none of them is on the page of task"),
         (["verify", "--task", "digits"], "no record of it"),
+        (["run", *SMOKE, "--method", "vib", "--beta", "1", "--network", "mnist"], "shapes"),
     ],
 )
 def test_bad_input_is_named_and_ends_in_status_2(
@@ -75,11 +82,20 @@ def test_missing_data_is_one_line_and_status_2(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HVIB_DATA", str(results / "none"))
-    load.cache_clear()
+    monkeypatch.setitem(LOADERS, "mnist", lambda: mnist())  # not the one whose data are cached
     with pytest.raises(SystemExit) as stop:
         main(["run", "--task", "mnist", "--method", "vib", "--beta", "1e-3", "--profile", "smoke"])
     assert stop.value.code == 2
     assert "use the data set digits" in capsys.readouterr().err
+
+
+def test_a_task_of_yours_is_known_once_registered(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for entries in (LOADERS, BUILDERS, METRICS, PROFILES):
+        monkeypatch.setitem(entries, "mine", entries["digits"])
+    main(["run", "--task", "mine", "--method", "vib", "--beta", "1e-3", "--profile", "smoke"])
+    assert capsys.readouterr().out.startswith(str(results / "mine" / "vib"))
 
 
 def test_help_shows_the_profile_s_settings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,13 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvib.config import HYPER, Run, beta_grid, make_run, page, parameters, plan, studies
+from hvib.config import HYPER, PROFILES, Run, beta_grid, make_run, page, parameters, plan, studies
 from hvib.train import method_of
 
 
@@ -53,7 +55,7 @@ def test_bad_ranges_are_named(arguments: tuple[float, float], says: str) -> None
         ({"betas": (math.nan,)}, "betas = nan"),
         ({"betas": (1.0, 1e-3)}, "ascending"),
         ({"betas": ()}, "at least one"),
-        ({"snr_db": math.nan}, "snr_db = nan: give a finite number of dB"),
+        ({"snr_db": math.nan}, "snr_db = nan: give dB between"),
         ({"epochs": 0}, "epochs = 0"),
         ({"seed": -1}, "seed = -1"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0"),
@@ -132,6 +134,14 @@ def test_studies_of_a_ranging_page() -> None:
     assert [(r.method, r.epochs) for r in found["a sixth"]] == [("hyper-vib-ordered", 13)] * 2
     assert [r.method for r in found["longest"]] == ["vib"] * 26 + ["hyper-vib-ordered"] * 2
     assert {(r.epochs, r.seed) for r in found["longest"]} == {(40, 0), (40, 1)}
+    parts = ("free", "free-opened", "ordered-unopened", "ordered")
+    assert {(r.method, r.seed, r.precision) for r in found["parts"]} == {
+        (f"hyper-vib-{part}", seed, "float32") for part in parts for seed in (0, 1)
+    }
+    assert {r.network for r in found["limited power"]} == {"wifi-power-limited"}
+    limited = [r for r in found["limited power"] if r.method == "vib"]
+    assert [r.betas for r in limited if r.seed == 0] == [(b,) for b in beta_grid()[::3]]
+    assert [r.method for r in found["limited power"] if r not in limited] == ["hyper-vib"] * 2
     assert {r.network for r in found["convolutions"]} == {"wifi-convolutions"}
     assert [r.method for r in found["convolutions"]] == ["vib"] * 4 + ["hyper-vib-free"]
     assert [r.task for r in found["any SNR"]] == ["wifi-any-snr"]
@@ -156,6 +166,7 @@ def test_ranges_of_the_mnist_page() -> None:
         assert {r.betas for r in found[name]} == {betas}
     assert [replace(r, epochs=20) for r in found["one decade, its share"]] == found["one decade"]
     assert {r.epochs for r in found["one decade, its share"]} == {3}
+    assert [replace(r, precision="auto") for r in found["all, float32 products"]] == once
     assert all(studies("mnist", betas=(0.1,)).values())
 
 
@@ -213,6 +224,7 @@ def test_parameters_of_a_notebook() -> None:
         ({"beta_max": -1.0}, "beta_max = -1.0"),
         ({"snr_db": math.nan}, "snr_db = nan"),
         ({"seeds": "a"}, "seeds = "),
+        ({"seeds": "0,1,0"}, r"seeds = \[0, 1, 0\]: name each once"),
         ({"dataset": "emnist"}, "task = 'emnist'"),
         ({"profile": "fast"}, "profile = 'fast'"),
         ({"device": "tpu"}, "device = 'tpu'"),
@@ -222,6 +234,39 @@ def test_parameters_of_a_notebook() -> None:
 def test_bad_notebook_parameters_are_named(change: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         parameters({**GOOD, **change})
+
+
+def test_a_page_names_its_data_sets() -> None:
+    with pytest.raises(ValueError, match="dataset = 'digits': unknown; choose one of wifi"):
+        parameters(GOOD, tasks=("wifi",))
+    assert parameters(GOOD, tasks=("wifi", "digits")).dataset == "digits"
+
+
+def test_equal_runs_of_other_kinds_of_numbers_are_one_run() -> None:
+    plain = make_run("digits", "vib", betas=(1.0,), seed=2, snr_db=10.0)
+    for betas in ([1], np.array([1.0]), torch.tensor([1])):
+        other = make_run("digits", "vib", betas=betas, seed=np.int64(2), snr_db=np.float32(10))  # type: ignore[arg-type]
+        assert (other, other.slug, other.to_json()) == (plain, plain.slug, plain.to_json())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("features", 16.0, "features = 16.0: give a whole number"),
+        ("seed", "one", "seed = 'one': give a whole number"),
+        ("seed", 2**63, "give a number below"),
+        ("betas", 1e-3, "betas = 0.001: give several numbers"),
+        ("snr_db", 5000, "snr_db = 5000.0: give dB between"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_named(name: str, value: object, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make_run("digits", "vib", **{name: value})  # type: ignore[arg-type]
+
+
+def test_a_task_of_yours_has_no_batched_grid_in_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROFILES, "mine", PROFILES["digits"])
+    assert {r.method for r in plan("mine")} == {"vib", "hyper-vib", "hyper-vib-ordered"}
 
 
 def test_missing_notebook_parameter_is_named() -> None:

@@ -95,6 +95,13 @@ def test_a_torchvision_that_cannot_import_is_explained(monkeypatch: pytest.Monke
         data.mnist()
 
 
+def test_data_are_loaded_once_and_anew_from_another_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load("digits") is load("digits")
+    shifted = Split(load("digits").test.x + 1, load("digits").test.y)
+    monkeypatch.setitem(data.LOADERS, "digits", lambda: data.Data(shifted, shifted, shifted))
+    assert load("digits").test is shifted
+
+
 def test_unknown_task_lists_the_known() -> None:
     with pytest.raises(ValueError, match="task = 'emnist': unknown; choose one of bluetooth, "):
         load("emnist")

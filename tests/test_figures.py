@@ -95,8 +95,8 @@ def test_regret_of_tasks_is_against_each_task_s_grid(curves: dict[str, list[Curv
 
 def test_best_responses_and_equal_rates_are_told_by_task(curves: dict[str, list[Curve]]) -> None:
     lines = (figures.best_response_table({"ink": curves}).data or "").splitlines()
-    told = "| ink | Hyper-VIB | 0.0 ± 0.0 | 0.0 ± 0.0 | +0% at β = 10⁻⁶ | 1.0 | **holds** |"
-    assert lines[2:] == [told]
+    regret = "0.0 ± 0.0 | 0.0 ± 0.0 | +0.0% at β = 10⁻⁶"
+    assert lines[2:] == [f"| ink | Hyper-VIB | {regret} | 1.00 | **holds** | 3 of 3 |"]
     lines = (figures.rate_table({"ink": curves}, (8,)).data or "").splitlines()
     assert lines[0] == "| task | method | 8 bits |"
     assert lines[2:] == [
@@ -171,8 +171,8 @@ def test_download_holds_every_row_and_names_its_record(curves: dict[str, list[Cu
 def test_tables_have_a_row_for_each_entry(curves: dict[str, list[Curve]]) -> None:
     cost = figures.cost_table(curves).data
     assert cost is not None
-    assert "| VIB | 13 | 20 | 130 | 1.0 | 1,000 | 98.00 ± 0.00 | 3 |" in cost
-    assert "| Hyper-VIB | 1 | 20 | 10 | 13.0 | 1,000 | 97.90 ± 0.25 | 3 |" in cost
+    assert "| VIB | 13 | 20 | 130 | 1.0 | 1,000 | 1.00 | 98.00 ± 0.00 | 3 |" in cost
+    assert "| Hyper-VIB | 1 | 20 | 10 | 13.0 | 1,000 | 1.00 | 97.90 ± 0.25 | 3 |" in cost
     verdicts = judge(curves)
     text = figures.verdict_table(verdicts).data
     assert text is not None
@@ -197,7 +197,11 @@ def test_an_error_is_drawn_on_a_logarithmic_axis_with_its_unit() -> None:
     whole, best = figures.metric_over_beta(curves).axes
     assert whole.get_yscale() == "log"
     assert whole.get_ylabel() == "test MSE (ns²)"
-    assert best.get_ylim() == pytest.approx((0, 0.6))
+    assert best.get_ylim() == pytest.approx((0.9 * 0.2, 1.15 * 0.2))
+    whole.set_ylim(0.1, 6)
+    ticks = zip(whole.get_yticks(), whole.get_yticklabels(), strict=True)
+    told = [text.get_text() for at, text in ticks if 0.1 <= at <= 6]
+    assert told == ["0.1", "0.2", "0.5", "1", "2", "5"]
     assert "| test MSE at the β selected (ns²) |" in (figures.cost_table(curves).data or "")
     plt.close("all")
 
@@ -266,7 +270,7 @@ def test_prose_quotes_each_method() -> None:
     assert facts["hyper-free-runs"] == "2.6"
     assert facts["hyper-free-2x-runs"] == "2.6"
     told = {key: facts[f"hyper-free-{key}"] for key in ("regret", "worst", "end-regret")}
-    assert told == dict.fromkeys(told, "0% above")  # the same made-up objective
+    assert told == dict.fromkeys(told, "within 0.5% of")  # the same made-up objective
     assert facts["hyper-free-worst-beta"] == "10⁻⁶"
     assert "vib-regret" not in facts
     assert facts["machine"] == "CPU, 1 thread, bfloat16 products"
@@ -330,10 +334,22 @@ def test_ablations_are_drawn_by_what_they_vary() -> None:
     assert [t.get_text() for t in left.get_yticklabels()] == ["sigmoid", "softplus", "1×", "2×"]
     assert [t.get_text() for t in left.texts] == ["gate", "epochs"]
     spans = [line.get_xdata() for line in left.get_lines() if line.get_marker() == "None"]
-    assert spans[1] == pytest.approx([15, 25])
+    assert spans[2] == pytest.approx([15, 25])  # behind the line at 0
     dots = [line for line in right.get_lines() if line.get_marker() == "o"]
     assert [float(d.get_xdata()[0]) for d in dots] == pytest.approx([20, 40, 20, -20])  # type: ignore[index, arg-type]
     assert dots[0].get_color() == dots[2].get_color() != dots[1].get_color()
     heights = [float(d.get_ydata()[0]) for d in dots]  # type: ignore[index, arg-type]
     assert heights == sorted(heights, reverse=True)
+    one, two = figures.ablation_changes({"ink": groups, "chalk": groups}).axes
+    assert [axes.get_title(loc="left") for axes in (one, two)] == ["ink", "chalk"]
+    dots = [line for line in two.get_lines() if line.get_marker() == "o"]
+    assert [float(d.get_xdata()[0]) for d in dots] == pytest.approx([10, 20, 10, -10])  # type: ignore[index, arg-type]
+    assert [d.get_markerfacecolor() for d in dots] == ["#555555"] * 4
+    unsure = {"gate": {"sigmoid": found(0.04)}}
+    (dot,) = (
+        d
+        for d in figures.ablation_changes({"ink": unsure}).axes[0].get_lines()
+        if d.get_marker() == "o"
+    )
+    assert dot.get_markerfacecolor() == "white"
     plt.close("all")

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from hvib.channel import AWGN
 from hvib.config import make_run
 from hvib.hyper import FreeGate, Gate, Gated, Opening, at, fold, hyperize, opened
 from hvib.models import System, build
@@ -266,6 +267,77 @@ def test_linear_layers_inside_a_sequence_model_gate_their_last_axis() -> None:
     with at([1e-4, 1e-1]):
         found = hyper(x)
     torch.testing.assert_close(found[2:], fold(hyper, 1e-1)(x[2:]))
+
+
+def test_shared_weights_fold_each_with_its_own_gate() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(5, 5), nn.Linear(5, 5)
+            self.second.weight = self.first.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(x).relu())
+
+    hyper, x = shaken(hyperize(Tied())), torch.randn(6, 5)
+    with at(1e-3):
+        expected = hyper(x)
+    torch.testing.assert_close(fold(hyper, 1e-3)(x), expected)
+
+
+def test_a_first_axis_that_is_not_the_batch_is_refused() -> None:
+    class Reader(nn.Module):
+        def __init__(self, batch_first: bool) -> None:
+            super().__init__()
+            self.batch_first = batch_first
+            self.rnn = nn.GRU(3, 4, batch_first=batch_first)
+            self.head = nn.Linear(4, 12)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            states = self.head(self.rnn(x if self.batch_first else x.transpose(0, 1))[0])
+            return states[:, -1] if self.batch_first else states[-1]
+
+    def passed(batch_first: bool) -> torch.Tensor:
+        model = System(Reader(batch_first), nn.Linear(6, 2), AWGN(20), 6)
+        noise = torch.randn(2, 4, 5, 6)
+        with at([1e-4, 1e-3, 1e-2, 1e-1]):
+            return hyperize(model)(torch.randn(4, 5, 8, 3), noise).prediction
+
+    assert passed(batch_first=True).shape == (4, 5, 2)
+    with pytest.raises(ValueError, match=r"gate input = \(8, 20, 12\): .* not the batch of 20"):
+        passed(batch_first=False)
+
+
+def test_a_transformer_s_fast_path_is_not_taken() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    hyper, x = shaken(hyperize(layer)).eval(), torch.randn(4, 3, 8)
+    with at(1e-3), torch.no_grad():
+        expected = hyper(x)
+        torch.testing.assert_close(fold(hyper, 1e-3)(x), expected)
+    with at(1.0), torch.no_grad():
+        assert not torch.allclose(hyper(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("layer", "norm", "x"),
+    [
+        (nn.Conv1d(2, 4, 3), nn.InstanceNorm1d(4), torch.randn(6, 2, 9)),
+        (nn.Conv2d(2, 4, 3), nn.InstanceNorm2d(4, affine=True), torch.randn(6, 2, 9, 9)),
+        (nn.Conv3d(2, 4, 3), nn.BatchNorm3d(4), torch.randn(6, 2, 5, 5, 5)),
+    ],
+)
+def test_every_norm_has_its_gate_behind_it(
+    layer: nn.Module, norm: nn.Module, x: torch.Tensor
+) -> None:
+    hyper = shaken(hyperize(nn.Sequential(layer, norm))).eval()
+    assert [isinstance(m, Gated) for m in hyper.children()] == [False, True]
+    with at(1e-3), torch.no_grad():
+        torch.testing.assert_close(fold(hyper, 1e-3)(x), hyper(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_fold_is_at_one_beta() -> None:
+    with pytest.raises(ValueError, match=r"beta = \[1e-06, 1.0\]: fold at one β"):
+        fold(hyperize(nn.Linear(2, 2)), [1e-6, 1.0])  # type: ignore[arg-type]
 
 
 def test_misuse_is_named() -> None:

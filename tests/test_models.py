@@ -1,6 +1,7 @@
 """The system: shapes, channel, received variance, stacking."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -153,6 +154,22 @@ def test_ranging_networks_start_near_the_mean_time(name: str) -> None:
     assert output.prediction.shape == (1, 16, 1)
     assert output.mean.shape == (1, 16, 64)
     assert float((output.prediction.detach() - 51.7).abs().max()) < 20
+
+
+@pytest.mark.parametrize(("task", "inputs"), [("digits", 64), ("bluetooth", 160), ("wifi", 180)])
+def test_a_power_limited_network_is_the_task_s_own_and_keeps_the_limit(
+    task: str, inputs: int
+) -> None:
+    run = make_run(task, "vib", "smoke", betas=(1e-3,))
+    limited, own = build(replace(run, network=f"{task}-power-limited")), build(run)
+    for mine, theirs in zip(limited.parameters(), own.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    x = 100 * torch.randn(1, 8, inputs)  # strong inputs ask for much power
+    noise = torch.zeros(2, 1, 8, run.features)
+    for system, within in ((limited, True), (own, False)):
+        output = system(x, noise)
+        power = (output.mean.square() + output.variance).mean(-1)
+        assert bool((power < 1.001).all()) is within
 
 
 @given(st.floats(-3, 3), st.floats(-4, 4), st.integers(0, 1000))

@@ -51,6 +51,12 @@ def test_distortion_is_cross_entropy_for_classes_and_squared_error_for_reals() -
     torch.testing.assert_close(distortion(logits[..., :2], y), expected)
 
 
+@pytest.mark.parametrize("shape", [(2, 4), (2, 4, 3), (4, 1)])
+def test_real_targets_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"targets = \(.*\): give \(N, 1\): as many numbers"):
+        distortion(torch.zeros(2, 4, 1), torch.zeros(shape))
+
+
 def test_terms_use_the_variance_of_the_received_feature() -> None:
     mean, variance = torch.randn(2, 6, 4), torch.rand(2, 6, 4)
     logits, y = torch.randn(2, 6, 3), torch.randint(3, (2, 6))
