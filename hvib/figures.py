@@ -441,6 +441,8 @@ def ablation_regrets(groups: Mapping[str, Mapping[str, Comparison]]) -> Figure:
 def ablation_changes(tasks: Mapping[str, Mapping[str, Mapping[str, Comparison]]]) -> Figure:
     """How each variant changes the test objective of each task, by what it varies.
 
+    The axis is linear within ±50% and logarithmic beyond.
+
     Args:
         tasks: by task and choice the variants against Hyper-VIB as the paper has it; all tasks
             with the same choices.
@@ -458,8 +460,12 @@ def ablation_changes(tasks: Mapping[str, Mapping[str, Mapping[str, Comparison]]]
             style = {"color": "#555555", "mfc": "#555555" if sure else "white"}
             axes.plot([100 * test.low, 100 * test.high], [y, y], color="#555555", lw=1.2)
             axes.plot(100 * test.mean, y, "o", label=name, **style)
+    ticks = (-50, -20, 0, 20, 50, 300, 3000)
     for axes, task in zip(panels, tasks, strict=True):
         axes.set(title=task, xlabel="change of the test objective (%)")
+        axes.set_xscale("symlog", linthresh=50)
+        axes.set_xticks(ticks, [percent(tick / 100)[:-1] if tick else "0" for tick in ticks])
+        axes.set_xlim(-100, max(axes.get_xlim()[1], 100))  # an objective falls by no more
     return figure
 
 
