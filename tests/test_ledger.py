@@ -237,18 +237,21 @@ def test_committed_records_cover_the_searches(task: str) -> None:
             course(name, run, on_record)
 
 
-def test_committed_records_cover_the_ablations() -> None:
+@pytest.mark.parametrize("task", ["digits", "bluetooth"])
+def test_committed_records_cover_the_ablations(task: str) -> None:
     for seed in (0, 1, 2):
-        groups = variants(make_run("digits", "hyper-vib", seed=seed)).values()
-        runs = [run for group in groups for run in group.values()]
-        runs += [run for run in plan("digits", seeds=(seed,)) if run.method == "vib"]
+        paper = make_run(task, "hyper-vib", seed=seed)
+        runs = [run for group in variants(paper).values() for run in group.values()]
+        runs += [run for run in plan(task, seeds=(seed,)) if run.method == "vib"]
+        runs += [replace(paper, precision="float32")] * (task == "bluetooth")
         assert not [run.slug for run in runs if ledger.find(run) is None]
 
 
 @pytest.mark.parametrize("task", ["mnist", "bluetooth", "wifi"])
 def test_committed_records_cover_the_tuned_systems(task: str) -> None:
     runs = [make_run(task, "hyper-vib-tuned", seed=seed) for seed in (0, 1, 2)]
-    assert len(ledger.on_record(runs)) == 3
+    runs += [replace(run, method="hyper-vib-ordered", precision="float32") for run in runs]
+    assert len(ledger.on_record(runs)) == 6
 
 
 def test_committed_records_cover_the_settings() -> None:
