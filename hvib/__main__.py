@@ -96,12 +96,12 @@ def verify(
             accuracy, which another number format or processor may take.
         device: where to train.
     """
-    chosen = [r for r in ledger.records() if (r.config.task, r.config.method) == (task, method)]
-    if not chosen:
-        raise ValueError(f"method = {method!r}: no record of it for task {task!r}; run it first")
     require(count >= 1, "count", count, "give at least 1")
     tolerable = math.isfinite(metric_tolerance) and metric_tolerance >= 0
     require(tolerable, "metric_tolerance", metric_tolerance, "give a finite number of 0 or more")
+    chosen = [r for r in ledger.records() if (r.config.task, r.config.method) == (task, method)]
+    if not chosen:
+        raise ValueError(f"method = {method!r}: no record of it for task {task!r}; run it first")
     checks = ledger.verify(chosen[:count], device=device)
     for check in checks:
         print(

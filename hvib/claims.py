@@ -143,6 +143,11 @@ class Interval(NamedTuple):
         """One entry of a column's, as at one β."""
         return Interval(*(part[k] for part in self))
 
+    @property
+    def has_a_sign(self) -> bool:
+        """Of one number: whether the interval leaves 0 out."""
+        return bool(self.low > 0 or self.high < 0)
+
 
 def interval(values: Array) -> Interval:
     """Mean and interval over the first axis, the seeds."""
@@ -302,7 +307,11 @@ class Verdict:
     @property
     def agreement(self) -> str:
         """On how many seeds alone it ends as on their mean: `2 of 3`."""
-        return f"{self.alone.count(self.outcome)} of {len(self.alone)}" if self.alone else ""
+        return _agreement(self.outcome, self.alone) if self.alone else ""
+
+
+def _agreement(end: Outcome, alone: Sequence[Outcome]) -> str:
+    return f"{alone.count(end)} of {len(alone)}"
 
 
 def outcome(whole: bool, part: bool = False) -> Outcome:
@@ -328,7 +337,7 @@ def best_response_alone(ours: list[Curve], vib: list[Curve]) -> str:
     """On how many seeds alone `best_response` ends as on their mean: `2 of 3`."""
     runs = runs_of(ours, vib)
     ends = [best_response(compare([curve], vib), runs) for curve in ours]
-    return f"{ends.count(best_response(compare(ours, vib), runs))} of {len(ends)}"
+    return _agreement(best_response(compare(ours, vib), runs), ends)
 
 
 def cheapest_match(curves: dict[str, list[Curve]]) -> str | None:

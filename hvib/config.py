@@ -133,19 +133,20 @@ class Run:
 
     def _normalise(self) -> None:
         """Plain numbers of Python's from any others: equal runs are equal in the ledger too."""
-        kinds: dict[Any, Callable[[Any], int | float]] = {int: operator.index, float: float}
+        plain: dict[Any, tuple[Callable[[Any], Any], str]] = {
+            int: (operator.index, "a whole number"),
+            float: (float, "a number"),
+        }
+        several = (lambda values: tuple(float(value) for value in values)), "several numbers"
         for field in fields(self):
-            convert = kinds.get(field.type)
+            if field.type not in plain and field.name != "betas":
+                continue
+            convert, kind = plain.get(field.type, several)
             value = getattr(self, field.name)
             try:
-                if convert is not None:
-                    object.__setattr__(self, field.name, convert(value))
-                elif field.name == "betas":
-                    object.__setattr__(self, "betas", tuple(float(beta) for beta in value))
+                object.__setattr__(self, field.name, convert(value))
             except (TypeError, ValueError):
-                kind: dict[Any, str] = {int: "a whole number", float: "a number"}
-                mend = f"give {kind.get(field.type, 'several numbers')}"
-                require(False, field.name, value, mend)
+                require(False, field.name, value, f"give {kind}")
 
     def to_json(self) -> dict[str, Any]:
         """All fields, in JSON's types."""

@@ -66,7 +66,7 @@ class Data:
             ValueError: a split is empty, its x and y differ in length, its y is neither int64 nor
                 real, or a value is not finite.
         """
-        for name, split in zip(("train", "validation", "test"), self.splits, strict=True):
+        for name, split in self.named.items():
             lengths = len(split.x), len(split.y)
             mend = "give as many targets as examples, at least one"
             require(
@@ -88,6 +88,11 @@ class Data:
     def splits(self) -> tuple[Split, Split, Split]:
         """Train, validation, test."""
         return self.train, self.validation, self.test
+
+    @property
+    def named(self) -> dict[str, Split]:
+        """The splits by name."""
+        return dict(zip(("train", "validation", "test"), self.splits, strict=True))
 
 
 def reals(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -263,6 +263,11 @@ def information_plane(tasks: Tasks) -> Figure:
     return _task_panels(tasks, draw)
 
 
+def _changes(ticks: Sequence[int]) -> list[str]:
+    """Ticks of an axis of changes: −10, 0, +10."""
+    return [f"{tick:+d}".replace("-", "−") if tick else "0" for tick in ticks]
+
+
 def regret_of_tasks(tasks: Tasks) -> Figure:
     """Relative regret against VIB on test data over β, a panel for each task.
 
@@ -275,7 +280,7 @@ def regret_of_tasks(tasks: Tasks) -> Figure:
         _draw_regrets(axes, ours, curves["VIB"], "test")
         axes.set_yscale("symlog", linthresh=10)
         ticks = (-30, -10, 0, 10, 30, 100, 300)
-        axes.set_yticks(ticks, [f"{tick:+d}".replace("-", "−") if tick else "0" for tick in ticks])
+        axes.set_yticks(ticks, _changes(ticks))
         axes.set_ylabel("regret (% of VIB's objective)")
 
     return _task_panels(tasks, draw)
@@ -456,15 +461,14 @@ def ablation_changes(tasks: Mapping[str, Mapping[str, Mapping[str, Comparison]]]
     for group, name, y in _by_choice(panels, groups):
         for axes, found in zip(panels, tasks.values(), strict=True):
             test = found[group][name].test
-            sure = test.low > 0 or test.high < 0  # the interval leaves no doubt of the sign
-            style = {"color": "#555555", "mfc": "#555555" if sure else "white"}
+            style = {"color": "#555555", "mfc": "#555555" if test.has_a_sign else "white"}
             axes.plot([100 * test.low, 100 * test.high], [y, y], color="#555555", lw=1.2)
             axes.plot(100 * test.mean, y, "o", label=name, **style)
     ticks = (-50, -20, 0, 20, 50, 300, 3000)
     for axes, task in zip(panels, tasks, strict=True):
         axes.set(title=task, xlabel="change of the test objective (%)")
         axes.set_xscale("symlog", linthresh=50)
-        axes.set_xticks(ticks, [percent(tick / 100)[:-1] if tick else "0" for tick in ticks])
+        axes.set_xticks(ticks, _changes(ticks))
         axes.set_xlim(-100, max(axes.get_xlim()[1], 100))  # an objective falls by no more
     return figure
 

@@ -336,7 +336,7 @@ def _check_model(model: System | Stacked, run: Run, method: Method) -> None:
 def _check_classes(output: Output, data: Data) -> None:
     """Refuse a class that the network cannot name."""
     logits = output.prediction.shape[-1]
-    for name, split in zip(("train", "validation", "test"), data.splits, strict=True):
+    for name, split in data.named.items():
         if not split.y.is_floating_point():
             low, high = int(split.y.min()), int(split.y.max())
             mend = f"the network ends in {logits} logits: give classes from 0 to {logits - 1}"
@@ -368,6 +368,7 @@ def fit(
     """
     import torch._dynamo  # here: the first optimiser would import it while timed
 
+    data = data.checked  # here too: once for these data, and not while timed
     if parts := method_of(run).parts:
         return _fit_parts(model, data, parts(run), device, progress)
     per_epoch = steps_per_epoch(data, run)
