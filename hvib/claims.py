@@ -223,13 +223,14 @@ class Comparison(NamedTuple):
 def compare(ours: list[Curve], vib: list[Curve]) -> Comparison:
     """A variant's curves, one for each seed, against VIB's of the same seeds.
 
-    Regret is that of `regret`, at the β that both answer for.
+    Regret is that of `regret`, at the β that both answer for; seeds of one alone are left out.
     """
+    ours = [curve for curve in ours if curve.seed in {other.seed for other in vib}]
+    over_beta = regret(ours, vib, "test").mean
     train, test = (
         interval(np.array([regret([curve], vib, split).mean.mean() for curve in ours]))
         for split in ("train", "test")
     )
-    over_beta = regret(ours, vib, "test").mean
     worst = int(np.argmax(over_beta))
     return Comparison(
         train,

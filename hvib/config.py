@@ -285,13 +285,14 @@ def make_run(
     return replace(base, **settings)
 
 
-SEEDS = {"smoke": (0,), "quick": (0,), "full": (0, 1, 2)}
+SEEDS = {"smoke": (0,), "quick": (0,), "full": (0, 1, 2, 3, 4)}
 """The seeds of each profile."""
 
 HYPER = ("hyper-vib", "hyper-vib-log", "hyper-vib-free", "hyper-vib-ordered")
 """The methods that one training run answers every β with: the paper's first, and last the one
 that is closest to a best response. Those between, the steps from one to the other, are in the plan
-where the objective spans decades over β, which is on the ranging tasks; CIFAR-10 has a study."""
+where the objective spans decades over β, which is on the ranging tasks; in classification they are
+a study."""
 
 
 def plan(
@@ -342,18 +343,20 @@ def studies(
 ) -> dict[str, list[Run]]:
     """Runs of a task's page beside its plan, by what they study; none for tasks without a page.
 
-    MNIST and the digits that stand in for it: the last of `HYPER` at a VIB run's epochs over `all`
-    of the range, the `two decades` and the `one decade` at its upper end, and over the latter for
-    no more than `its share` of the epochs, the first with the number format that the others have
-    on record. CIFAR-10: `steps`, the methods between the first and the
-    last of `HYPER`; `norms`, where the gates are and what the norms are, with VIB at one β of the
-    plateau. The ranging tasks: `a sixth`, the last of `HYPER` at 1.3 times the epochs, which costs
+    Classification, the digits that stand in for it too: `steps`, the methods between the first and
+    the last of `HYPER`; `twice`, VIB at every third β with twice the epochs.
+    CIFAR-10: `norms`, where the gates are and what the norms are, with VIB at one β of the plateau.
+    MNIST and the digits: the last of `HYPER` at a VIB run's epochs over `all` of the range, the
+    `two decades` and the `one decade` at its upper end, and over the latter for no more than
+    `its share` of the epochs, the first with the number format that the others have on record.
+    Ranging: `a sixth`, the last of `HYPER` at 1.3 times the epochs, which costs
     a sixth of the grid; `parts`, the step to it from free gates in its two halves; `limited
     power`, VIB at every third β and the paper's Hyper-VIB; `epochs`, VIB at one β of the plateau,
     with half to four times the epochs, and eight times for the first seed; `longest`, VIB and the
     last of `HYPER` with four times the epochs; `convolutions`, the task's convolutional network,
     at every fourth β and for the first seed; `any SNR`, one run on measurements of 0 to 40 dB
     (both with free gates).
+    `twice` and `longest` are of the first three seeds.
 
     Raises:
         ValueError, TypeError: as `plan`.
@@ -362,14 +365,23 @@ def studies(
     vib = [run for run in runs if run.method == "vib"]
     grid = sorted({run.betas for run in vib})
     plateau = [run for run in vib if run.betas == grid[len(grid) // 3]]
+    third = [run for run in vib if run.betas in grid[::3]]
 
     def once(method: str) -> list[Run]:
         return [run for run in runs if run.method == method and run.epochs == vib[0].epochs]
 
+    def three(runs: list[Run]) -> list[Run]:
+        """Those of the first three seeds."""
+        return [run for run in runs if run.seed in list(dict.fromkeys(r.seed for r in vib))[:3]]
+
+    def classification() -> dict[str, list[Run]]:
+        between = [replace(run, method=method) for method in HYPER[1:-1] for run in once(HYPER[0])]
+        twice = [replace(run, epochs=2 * run.epochs) for run in three(third)]
+        return {"steps": between, "twice": twice}
+
     if task == "cifar10":
         hyper = once(HYPER[0])
-        return {
-            "steps": [replace(run, method=method) for method in HYPER[1:-1] for run in hyper],
+        return classification() | {
             "norms": [
                 *plateau,
                 *hyper,
@@ -386,7 +398,7 @@ def studies(
         two, decade = ([replace(r, betas=r.betas[-count:]) for r in last] for count in (5, 3))
         share = 2 / max(len(last[0].betas) - 1, 2)
         brief = [replace(run, epochs=max(round(share * run.epochs), 1)) for run in decade]
-        return {
+        return classification() | {
             "all, float32 products": [replace(run, precision="float32") for run in last],
             "two decades": two,
             "one decade": decade,
@@ -396,7 +408,6 @@ def studies(
         return {}
     free = replace(last[0], method="hyper-vib-free")
     few = [run for run in vib if run.betas in grid[::4] and run.seed == vib[0].seed]
-    third = [run for run in vib if run.betas in grid[::3]]
     parts = ("hyper-vib-free", "hyper-vib-free-opened", "hyper-vib-ordered-unopened", HYPER[-1])
     return {
         "a sixth": [replace(run, epochs=math.ceil(1.3 * run.epochs)) for run in last],
@@ -411,7 +422,7 @@ def studies(
             for multiple in (0.5, 1, 2, 4, 8)
             for run in (plateau if multiple < 8 else plateau[:1])
         ],
-        "longest": [replace(run, epochs=4 * run.epochs) for run in vib + last],
+        "longest": [replace(run, epochs=4 * run.epochs) for run in three(vib + last)],
         "convolutions": [replace(run, network=f"{task}-convolutions") for run in (*few, free)],
         "any SNR": [replace(free, task=f"{task}-any-snr")],
     }

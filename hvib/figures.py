@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import functools
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
@@ -690,6 +691,32 @@ def regret_cells(found: Comparison) -> dict[str, str]:
         "mean regret, test (%)": with_interval(found.test, 100, 1),
         "largest, test": f"{percent(found.worst, 1)} at β = {beta_text(found.worst_beta)}",
     }
+
+
+def regret_table(curves: Mapping[str, list[Curve]], vib: list[Curve]) -> Markdown:
+    """The regret of each method against VIB, and its test metric at the β selected."""
+    metric = vib[0].metric
+    return table(
+        {"method": label}
+        | regret_cells(compare(group, vib))
+        | {f"test {metric.name} at the β selected ({metric.unit})": best_metric(group)}
+        for label, group in curves.items()
+    )
+
+
+def beta_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
+    """The test metric of each method at every β that all of them answer for."""
+
+    def cell(group: Sequence[Curve], beta: float) -> str:
+        metric, k = group[0].metric, group[0].betas.tolist().index(beta)
+        return with_interval(over_seeds(group, "metric").at(k), metric.scale, metric.digits)
+
+    unit = next(iter(curves.values()))[0].metric.unit
+    betas = functools.reduce(np.intersect1d, [group[0].betas for group in curves.values()])
+    return table(
+        {"β": beta_text(beta)} | {f"{label} ({unit})": cell(g, beta) for label, g in curves.items()}
+        for beta in betas.tolist()
+    )
 
 
 def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:

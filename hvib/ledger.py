@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from hvib.config import Run
+from hvib.config import Run, require
 from hvib.data import PROJECT, Data, load
 from hvib.models import Stacked, System
 from hvib.train import METHODS, Diverged, evaluate, fit, method_of, product_dtype, torch_device
@@ -194,11 +194,15 @@ def execute(
         seconds=round(course.seconds, 3),
         steps=course.steps,
         epochs=len(course.epoch_objectives),
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=_parameters(model),
         environment=environment(run, where),
         data_md5=data.md5,
         commit=_commit(),
     )
+
+
+def _parameters(model: System | Stacked) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def curve(model: System | Stacked, data: Data, run: Run) -> list[dict[str, Any]]:
@@ -341,6 +345,17 @@ def sweep(
     return list(done.values())
 
 
+def _check_made_from(record: Record) -> None:
+    """Refuse a record of other data or another model than its task has now."""
+    run = record.config
+    now = load(run.task).md5, _parameters(METHODS[run.method].build(run))
+    for name, value, then in zip(
+        ("data_md5", "parameters"), now, (record.data_md5, record.parameters), strict=True
+    ):
+        mend = f"the record {run.slug} has {then!r}; delete it to have the run trained anew"
+        require(value == then, name, value, mend)
+
+
 @dataclass(frozen=True)
 class Check:
     """How a retrained run compares with its record, over all β and splits."""
@@ -357,7 +372,13 @@ def verify(chosen: Sequence[Record], *, device: str = "auto", progress: bool = T
 
     On the machine and versions that made a record the gaps are rounding. Elsewhere the
     order of sums differs, training amplifies it, and the gaps are those of another seed.
+
+    Raises:
+        ValueError: before any training, where a record is of other data or another model than
+            its task has now.
     """
+    for record in chosen:
+        _check_made_from(record)
     checks = []
     for record in tqdm(chosen, desc="verify", disable=not progress):
         again = execute(record.config, device=device)

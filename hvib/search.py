@@ -164,7 +164,7 @@ def course(name: str, run: Run, obtain: Obtain = ledger.obtain) -> list[Found]:
 
 
 RECORDED = {"mnist": 5, "cifar10": 3, "bluetooth": 10, "wifi": 10}
-"""The tasks whose searches are on record, two seeds each, and a VIB run's epochs in them."""
+"""The tasks whose searches are on record, three seeds each, and a VIB run's epochs in them."""
 
 Courses = Mapping[str, Sequence[Sequence[Found]]]
 """The courses of each search by its name, one for each seed."""

@@ -114,9 +114,9 @@ def test_plan_holds_what_a_page_compares() -> None:
     runs = plan("mnist", "full")
     vib = [r for r in runs if r.method == "vib"]
     hyper = [r for r in runs if r.method == "hyper-vib"]
-    assert len(vib) == 13 * 3
+    assert len(vib) == 13 * 5
     assert {r.epochs for r in vib} == {20}
-    assert sorted(r.epochs for r in hyper) == [20] * 3 + [40] * 3
+    assert sorted(r.epochs for r in hyper) == [20] * 5 + [40] * 5
     ordered = [r for r in runs if r.method == "hyper-vib-ordered"]
     assert [replace(r, method="hyper-vib") for r in ordered] == hyper
     assert {r.method for r in runs} == {"vib", "vib-batched", "hyper-vib", "hyper-vib-ordered"}
@@ -134,6 +134,7 @@ def test_studies_of_a_ranging_page() -> None:
     assert [(r.method, r.epochs) for r in found["a sixth"]] == [("hyper-vib-ordered", 13)] * 2
     assert [r.method for r in found["longest"]] == ["vib"] * 26 + ["hyper-vib-ordered"] * 2
     assert {(r.epochs, r.seed) for r in found["longest"]} == {(40, 0), (40, 1)}
+    assert {r.seed for r in studies("wifi", seeds=(4, 3, 2, 1))["longest"]} == {4, 3, 2}
     parts = ("free", "free-opened", "ordered-unopened", "ordered")
     assert {(r.method, r.seed, r.precision) for r in found["parts"]} == {
         (f"hyper-vib-{part}", seed, "float32") for part in parts for seed in (0, 1)
@@ -177,16 +178,20 @@ def test_norms_of_the_cifar10_page() -> None:
         for network in ("", "cifar10-group-norm", "cifar10-no-norm")
         for method in ("vib", "hyper-vib")
     } | {("", "hyper-vib-before")}
-    assert {(r.seed, r.epochs) for r in found} == {(0, 13), (1, 13), (2, 13)}
+    assert {(r.seed, r.epochs) for r in found} == {(seed, 13) for seed in range(5)}
     assert {r.betas for r in found if r.method == "vib"} == {(1e-4,)}
     own = {r for r in found if not r.network}
     assert {r.method for r in own - set(plan("cifar10"))} == {"hyper-vib-before"}
 
 
-def test_steps_of_the_cifar10_page() -> None:
-    found = studies("cifar10", seeds=(0, 1))["steps"]
-    assert {(r.method, r.seed, r.epochs) for r in found} == {
-        (method, seed, 13) for method in HYPER[1:-1] for seed in (0, 1)
+@pytest.mark.parametrize(("task", "epochs"), [("cifar10", 13), ("mnist", 20)])
+def test_studies_of_classification(task: str, epochs: int) -> None:
+    found = studies(task)
+    assert {(r.method, r.seed, r.epochs) for r in found["steps"]} == {
+        (method, seed, epochs) for method in HYPER[1:-1] for seed in range(5)
+    }
+    assert {(r.method, r.seed, r.epochs, r.betas) for r in found["twice"]} == {
+        ("vib", seed, 2 * epochs, (beta,)) for seed in range(3) for beta in beta_grid()[::3]
     }
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hvib import ledger
+from hvib import config, ledger
 from hvib.ablation import settings, variants
 from hvib.config import Run, make_run, page, plan
 from hvib.estimators import known_shape_bound
@@ -217,6 +217,16 @@ def test_verify_retrains_and_finds_a_record_true_or_false(record: Record) -> Non
     assert check.metric_gap == pytest.approx(0.1, abs=1e-3)
 
 
+@pytest.mark.parametrize(("name", "value"), [("data_md5", "0" * 32), ("parameters", 7)])
+def test_verify_refuses_a_record_of_something_else(
+    record: Record, name: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "execute", None)  # nothing is trained before all are checked
+    other = replace(record, **{name: value})
+    with pytest.raises(ValueError, match=f"{name} = .*: the record {RUN.slug} has {value!r}"):
+        ledger.verify([record, other], progress=False)
+
+
 def test_committed_records_cover_the_pages() -> None:
     """The book builds without data: every recorded page has its whole plan on file."""
     for task in ("mnist", "cifar10", "bluetooth", "wifi"):
@@ -231,15 +241,15 @@ def test_committed_records_cover_the_searches(task: str) -> None:
         assert record, run.slug
         return record
 
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         run = make_run(task, "vib", seed=seed, epochs=RECORDED[task])
         for name in possible(run):
             course(name, run, on_record)
 
 
-@pytest.mark.parametrize("task", ["digits", "bluetooth"])
+@pytest.mark.parametrize("task", ["digits", "mnist", "bluetooth"])
 def test_committed_records_cover_the_ablations(task: str) -> None:
-    for seed in (0, 1, 2):
+    for seed in config.SEEDS["full"]:
         paper = make_run(task, "hyper-vib", seed=seed)
         runs = [run for group in variants(paper).values() for run in group.values()]
         runs += [run for run in plan(task, seeds=(seed,)) if run.method == "vib"]
@@ -249,9 +259,9 @@ def test_committed_records_cover_the_ablations(task: str) -> None:
 
 @pytest.mark.parametrize("task", ["mnist", "bluetooth", "wifi"])
 def test_committed_records_cover_the_tuned_systems(task: str) -> None:
-    runs = [make_run(task, "hyper-vib-tuned", seed=seed) for seed in (0, 1, 2)]
+    runs = [make_run(task, "hyper-vib-tuned", seed=seed) for seed in config.SEEDS["full"]]
     runs += [replace(run, method="hyper-vib-ordered", precision="float32") for run in runs]
-    assert len(ledger.on_record(runs)) == 6
+    assert len(ledger.on_record(runs)) == 2 * len(config.SEEDS["full"])
 
 
 def test_committed_records_cover_the_settings() -> None:
