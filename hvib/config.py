@@ -356,7 +356,7 @@ def studies(
     last of `HYPER` with four times the epochs; `convolutions`, the task's convolutional network,
     at every fourth β and for the first seed; `any SNR`, one run on measurements of 0 to 40 dB
     (both with free gates).
-    `twice` and `longest` are of the first three seeds.
+    `twice`, `epochs` and `longest` are of the first three seeds.
 
     Raises:
         ValueError, TypeError: as `plan`.
@@ -420,7 +420,7 @@ def studies(
         "epochs": [
             replace(run, epochs=max(int(multiple * run.epochs), 1))
             for multiple in (0.5, 1, 2, 4, 8)
-            for run in (plateau if multiple < 8 else plateau[:1])
+            for run in (three(plateau) if multiple < 8 else plateau[:1])
         ],
         "longest": [replace(run, epochs=4 * run.epochs) for run in three(vib + last)],
         "convolutions": [replace(run, network=f"{task}-convolutions") for run in (*few, free)],
