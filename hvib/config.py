@@ -356,7 +356,7 @@ def studies(
     last of `HYPER` with four times the epochs; `convolutions`, the task's convolutional network,
     at every fourth β and for the first seed; `any SNR`, one run on measurements of 0 to 40 dB
     (both with free gates).
-    `twice`, `epochs` and `longest` are of the first three seeds.
+    `twice`, `norms`, `epochs` and `longest` are of the first three seeds.
 
     Raises:
         ValueError, TypeError: as `plan`.
@@ -380,7 +380,7 @@ def studies(
         return {"steps": between, "twice": twice}
 
     if task == "cifar10":
-        hyper = once(HYPER[0])
+        hyper, plateau = three(once(HYPER[0])), three(plateau)
         return classification() | {
             "norms": [
                 *plateau,
