@@ -291,8 +291,7 @@ SEEDS = {"smoke": (0,), "quick": (0,), "full": (0, 1, 2, 3, 4)}
 HYPER = ("hyper-vib", "hyper-vib-log", "hyper-vib-free", "hyper-vib-ordered")
 """The methods that one training run answers every β with: the paper's first, and last the one
 that is closest to a best response. Those between, the steps from one to the other, are in the plan
-where the objective spans decades over β, which is on the ranging tasks; in classification they are
-a study."""
+of the ranging tasks, where they help most; in classification they are a study."""
 
 
 def plan(

@@ -181,7 +181,7 @@ def metric_over_beta(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     whole.set_title("whole range")
     best.set_title("near the best" + " (rings: β selected on validation)")
     if is_accuracy:
-        best.set_ylim(min(peaks) - 1.5, max(peaks) + 0.3)
+        best.set_ylim(min(peaks) - 1.5, max(peaks) + 0.5)
     else:
         _log_axis(whole)
         best.set_ylim(0.9 * min(peaks), 1.15 * max(peaks))

@@ -155,6 +155,16 @@ def test_extremes_are_the_first_of_each_class() -> None:
     assert soonest == [2, 5, 6]  # 1 was never inferred; all of class 2 were not
 
 
+def test_a_comparison_leaves_out_the_seeds_of_one_alone() -> None:
+    records = [fake("vib", s, vib, betas=(b,)) for s in range(2) for b in BETAS]
+    records += [fake("hyper-vib", s, vib, objective=lambda b, s=s: s + b) for s in range(3)]  # type: ignore[misc]
+    curves = collect(records)
+    few = curves["VIB"]
+    assert compare(curves["Hyper-VIB"], few) == compare(curves["Hyper-VIB"][:2], few)
+    with pytest.raises(ValueError, match="share no seed"):
+        compare(curves["Hyper-VIB"][2:], few)
+
+
 def test_regret_pairs_seeds() -> None:
     ours = [fake("hyper-vib", s, vib, objective=lambda b, s=s: 2.0 + s) for s in (0, 1)]  # type: ignore[misc]
     theirs = [fake("vib", s, vib, objective=lambda b, s=s: 1.0 + s, betas=(1e-3,)) for s in (0, 1)]  # type: ignore[misc]

@@ -179,6 +179,30 @@ def test_tables_have_a_row_for_each_entry(curves: dict[str, list[Curve]]) -> Non
     assert len(text.splitlines()) == 2 + len(verdicts)
 
 
+def test_a_table_over_beta_has_a_row_where_all_methods_answer(
+    curves: dict[str, list[Curve]],
+) -> None:
+    few = collect([fake("vib", 0, vib, betas=(b,)) for b in BETAS[::6]])["VIB"]
+    text = figures.beta_table({"all": curves["Hyper-VIB"], "few": few}).data
+    assert text is not None
+    assert text.splitlines() == [
+        "| β | all (%) | few (%) |",
+        "| --- | --- | --- |",
+        "| 10⁻⁶ | 97.90 ± 0.25 | 98.00 |",
+        "| 10⁻³ | 97.90 ± 0.25 | 97.00 |",
+        "| 1 | 97.90 ± 0.25 | 10.00 |",
+    ]
+
+
+def test_a_table_of_regret_has_the_metric_beside_it(curves: dict[str, list[Curve]]) -> None:
+    text = figures.regret_table({"ours": curves["Hyper-VIB"]}, curves["VIB"]).data
+    assert text is not None
+    head, _, row = text.splitlines()
+    assert head.endswith("| largest, test | test accuracy at the β selected (%) |")
+    assert row.startswith("| ours | ")
+    assert row.endswith(" | 97.90 ± 0.25 |")
+
+
 def test_an_interval_around_zero_has_no_sign() -> None:
     ends = np.array([-0.001, -0.201, 0.199]), np.array([-0.011, np.nan, np.nan])
     told = [figures.with_interval(Interval(*values), 100, 0) for values in ends]
