@@ -367,6 +367,7 @@ def _search_panel(axes: Axes, courses: Courses, metric: Metric, cost: str) -> No
             axes.errorbar(at, middle, spread, fmt="o", color=color, capsize=3, label=label)
     unit = "VIB runs" if cost == "runs" else "s"
     axes.set(xscale="log", xlabel=f"training ({unit})")
+    axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
 
 
 def search_courses(courses: Courses, metric: Metric) -> Figure:
