@@ -304,11 +304,14 @@ class Verdict:
     outcome: Outcome
     alone: tuple[Outcome, ...] = ()
     """how it ends on each seed's curves alone; empty where seeds do not differ"""
+    of_seeds: bool = False
+    """its test counts seeds: one alone says nothing"""
 
     @property
     def agreement(self) -> str:
-        """On how many seeds alone it ends as on their mean: `2 of 3`."""
-        return _agreement(self.outcome, self.alone) if self.alone else ""
+        """On how many seeds alone it ends as on their mean: `2 of 3`; empty where none can."""
+        told = self.alone and not self.of_seeds
+        return _agreement(self.outcome, self.alone) if told else ""
 
 
 def _agreement(end: Outcome, alone: Sequence[Outcome]) -> str:
@@ -475,6 +478,7 @@ def _of_answers(vib: Sequence[Curve], hyper: Sequence[Curve], name: str) -> list
             "part: for most)",
             "apart by " + ", ".join(f"{d:.1f}" for d in decades) + " decades",
             outcome(bool((decades <= 0.51).all()), bool((decades <= 0.51).mean() > 0.5)),
+            of_seeds=True,
         ),
         Verdict(
             f"A smaller β {by.rises}",
