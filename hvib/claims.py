@@ -181,6 +181,14 @@ def shared_betas(ours: Sequence[Curve], vib: Sequence[Curve]) -> Float[np.ndarra
     return betas
 
 
+def _paired(ours: Sequence[Curve], vib: Sequence[Curve]) -> list[tuple[Curve, Curve]]:
+    """Our curve and VIB's of each seed that both have, in our order."""
+    seeds = {curve.seed: curve for curve in vib}
+    pairs = [(curve, seeds[curve.seed]) for curve in ours if curve.seed in seeds]
+    require(bool(pairs), "seeds", sorted(seeds), "the two methods share no seed")
+    return pairs
+
+
 def regret(
     ours: Sequence[Curve], vib: Sequence[Curve], split: str, *, relative: bool = True
 ) -> Interval:
@@ -193,9 +201,7 @@ def regret(
     Raises:
         ValueError: they share no seed or no β.
     """
-    seeds = {curve.seed: curve for curve in vib}
-    pairs = [(c, seeds[c.seed]) for c in ours if c.seed in seeds]
-    require(bool(pairs), "seeds", sorted(seeds), "the two methods share no seed")
+    pairs = _paired(ours, vib)
     betas = shared_betas(ours, vib)
     a, b = (
         np.stack([c.column("objective", split)[np.isin(c.betas, betas)] for c in curves])
@@ -225,12 +231,12 @@ def compare(ours: list[Curve], vib: list[Curve]) -> Comparison:
 
     Regret is that of `regret`, at the β that both answer for; seeds of one alone are left out.
     """
-    ours = [curve for curve in ours if curve.seed in {other.seed for other in vib}]
-    over_beta = regret(ours, vib, "test").mean
+    ours = [curve for curve, _ in _paired(ours, vib)]
     train, test = (
         interval(np.array([regret([curve], vib, split).mean.mean() for curve in ours]))
         for split in ("train", "test")
     )
+    over_beta = regret(ours, vib, "test").mean
     worst = int(np.argmax(over_beta))
     return Comparison(
         train,
@@ -340,7 +346,7 @@ def best_response(found: Comparison, runs: float) -> Outcome:
 def best_response_alone(ours: list[Curve], vib: list[Curve]) -> str:
     """On how many seeds alone `best_response` ends as on their mean: `2 of 3`."""
     runs = runs_of(ours, vib)
-    ends = [best_response(compare([curve], vib), runs) for curve in ours]
+    ends = [best_response(compare([curve], vib), runs) for curve, _ in _paired(ours, vib)]
     return _agreement(best_response(compare(ours, vib), runs), ends)
 
 
@@ -401,10 +407,7 @@ def judge(curves: dict[str, list[Curve]], name: str = "Hyper-VIB") -> list[Verdi
         name: the method that is judged.
     """
     vib, hyper = curves["VIB"], curves[name]
-    grids = {curve.seed: curve for curve in vib}
-    alone = [
-        _of_answers([grids[curve.seed]], [curve], name) for curve in hyper if curve.seed in grids
-    ]
+    alone = [_of_answers([grid], [curve], name) for curve, grid in _paired(hyper, vib)]
     answers = [
         replace(verdict, alone=tuple(one.outcome for one in each))
         for verdict, *each in zip(_of_answers(vib, hyper, name), *alone, strict=True)

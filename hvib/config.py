@@ -369,18 +369,19 @@ def studies(
     def once(method: str) -> list[Run]:
         return [run for run in runs if run.method == method and run.epochs == vib[0].epochs]
 
+    first = list(dict.fromkeys(run.seed for run in vib))[:3]
+
     def three(runs: list[Run]) -> list[Run]:
         """Those of the first three seeds."""
-        return [run for run in runs if run.seed in list(dict.fromkeys(r.seed for r in vib))[:3]]
+        return [run for run in runs if run.seed in first]
 
-    def classification() -> dict[str, list[Run]]:
-        between = [replace(run, method=method) for method in HYPER[1:-1] for run in once(HYPER[0])]
-        twice = [replace(run, epochs=2 * run.epochs) for run in three(third)]
-        return {"steps": between, "twice": twice}
-
+    classification = {
+        "steps": [replace(run, method=m) for m in HYPER[1:-1] for run in once(HYPER[0])],
+        "twice": [replace(run, epochs=2 * run.epochs) for run in three(third)],
+    }
     if task == "cifar10":
         hyper, plateau = three(once(HYPER[0])), three(plateau)
-        return classification() | {
+        return classification | {
             "norms": [
                 *plateau,
                 *hyper,
@@ -397,7 +398,7 @@ def studies(
         two, decade = ([replace(r, betas=r.betas[-count:]) for r in last] for count in (5, 3))
         share = 2 / max(len(last[0].betas) - 1, 2)
         brief = [replace(run, epochs=max(round(share * run.epochs), 1)) for run in decade]
-        return classification() | {
+        return classification | {
             "all, float32 products": [replace(run, precision="float32") for run in last],
             "two decades": two,
             "one decade": decade,

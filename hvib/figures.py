@@ -264,9 +264,9 @@ def information_plane(tasks: Tasks) -> Figure:
     return _task_panels(tasks, draw)
 
 
-def _changes(ticks: Sequence[int]) -> list[str]:
-    """Ticks of an axis of changes: −10, 0, +10."""
-    return [f"{tick:+d}".replace("-", "−") if tick else "0" for tick in ticks]
+def _changes(ticks: Sequence[int], plus: str = "+") -> list[str]:
+    """Ticks of an axis of changes: −10, 0, +10; without a `plus` where there is no room."""
+    return [f"{tick:{plus}d}".replace("-", "−") if tick else "0" for tick in ticks]
 
 
 def regret_of_tasks(tasks: Tasks) -> Figure:
@@ -470,7 +470,7 @@ def ablation_changes(tasks: Mapping[str, Mapping[str, Mapping[str, Comparison]]]
     for axes, task in zip(panels, tasks, strict=True):
         axes.set_title(task)
         axes.set_xscale("symlog", linthresh=10)
-        axes.set_xticks(ticks, [f"{t}".replace("-", "−") for t in ticks], fontsize="small")
+        axes.set_xticks(ticks, _changes(ticks, plus=""), fontsize="small")
         axes.set_xlim(-100, max(axes.get_xlim()[1], 100))  # an objective falls by no more
     figure.supxlabel("change of the test objective (%)", fontsize="medium")
     return figure
@@ -686,6 +686,12 @@ def best_metric(curves: Sequence[Curve]) -> str:
     return with_interval(at_selected(curves), metric.scale, metric.digits)
 
 
+def _selected(curves: Sequence[Curve]) -> dict[str, str]:
+    """`best_metric` as a cell of its row in a table."""
+    metric = curves[0].metric
+    return {f"test {metric.name} at the β selected ({metric.unit})": best_metric(curves)}
+
+
 def regret_cells(found: Comparison) -> dict[str, str]:
     """The regret of a variant against VIB, as cells of its row in a table."""
     return {
@@ -697,11 +703,8 @@ def regret_cells(found: Comparison) -> dict[str, str]:
 
 def regret_table(curves: Mapping[str, list[Curve]], vib: list[Curve]) -> Markdown:
     """The regret of each method against VIB, and its test metric at the β selected."""
-    metric = vib[0].metric
     return table(
-        {"method": label}
-        | regret_cells(compare(group, vib))
-        | {f"test {metric.name} at the β selected ({metric.unit})": best_metric(group)}
+        {"method": label} | regret_cells(compare(group, vib)) | _selected(group)
         for label, group in curves.items()
     )
 
@@ -727,7 +730,6 @@ def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
     The power is E‖z‖²/n on test data; the noise level assumes 1.
     """
     grid = training_seconds(curves["VIB"])
-    metric = curves["VIB"][0].metric
     return table(
         {
             "method": label,
@@ -737,7 +739,7 @@ def cost_table(curves: Mapping[str, Sequence[Curve]]) -> Markdown:
             "grid time / time": f"{grid / training_seconds(group):.1f}",
             "parameters of one system": f"{group[0].parameters:,}",
             "power at the smallest β": f"{over_seeds(group, 'tx_power').mean[0]:.2f}",
-            f"test {metric.name} at the β selected ({metric.unit})": best_metric(group),
+            **_selected(group),
             "seeds": len(group),
         }
         for label, group in curves.items()

@@ -348,10 +348,12 @@ def sweep(
 def _check_made_from(record: Record) -> None:
     """Refuse a record of other data or another model than its task has now."""
     run = record.config
-    now = load(run.task).md5, _parameters(METHODS[run.method].build(run))
-    for name, value, then in zip(
-        ("data_md5", "parameters"), now, (record.data_md5, record.parameters), strict=True
-    ):
+    now = {
+        "data_md5": load(run.task).md5,
+        "parameters": _parameters(METHODS[run.method].build(run)),
+    }
+    for name, value in now.items():
+        then = getattr(record, name)
         mend = f"the record {run.slug} has {then!r}; delete it to have the run trained anew"
         require(value == then, name, value, mend)
 
