@@ -1,4 +1,4 @@
-"""The paper's Figures 1 to 3 as drawings: the system, the hypernetwork, one gated layer."""
+"""Drawings after the paper's Figures 1 to 3: the system, the hypernetwork, one gated layer."""
 
 from collections.abc import Callable
 from typing import Any

@@ -22,12 +22,12 @@ from hvib.claims import (
     Interval,
     Verdict,
     above,
+    at_rate,
     at_selected,
     best_response,
     best_response_alone,
     beta_text,
     compare,
-    metric_at_rate,
     over_seeds,
     regret,
     runs_of,
@@ -796,7 +796,7 @@ def rate_table(tasks: Tasks, bits: Sequence[float] = (8, 16, 64)) -> Markdown:
     """The test metric of each method on each task at equal rates, in bits per inference."""
 
     def cell(group: Sequence[Curve], rate: float) -> str:
-        value, metric = metric_at_rate(group, rate * np.log(2)), group[0].metric
+        value, metric = at_rate(group, rate * np.log(2)), group[0].metric
         if np.isnan(value.mean):
             return "beyond its curve"
         return with_interval(value, metric.scale, metric.digits)
