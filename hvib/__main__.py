@@ -11,7 +11,18 @@ import tyro
 from hvib import ledger
 from hvib.bench import measure
 from hvib.bench import record as file_ratios
-from hvib.config import Device, Run, beta_grid, make_run, page, require, require_known
+from hvib.config import (
+    METRICS,
+    PROFILES,
+    Device,
+    Run,
+    beta_grid,
+    make_run,
+    page,
+    plan,
+    require,
+    require_known,
+)
 from hvib.train import METHODS
 
 
@@ -73,8 +84,11 @@ def sweep(
         require_known("methods", method, METHODS)
     betas = beta_grid(beta_min, beta_max)
     runs = page(task, profile, seeds=seeds or None, betas=betas, snr_db=snr_db)
+    known = dict.fromkeys(run.method for run in runs)
+    for method in methods:
+        mend = f"it is not on the page of task {task}, which has {', '.join(known)}"
+        require(method in known, "methods", method, mend)
     runs = [run for run in runs if not methods or run.method in methods]
-    require(bool(runs), "methods", methods, f"none of them is on the page of task {task}")
     for record in ledger.sweep(runs, fresh=fresh, device=device):
         print(record.config.method, record.config.slug)
 
@@ -83,7 +97,7 @@ def verify(
     task: str = "mnist",
     method: str = "vib",
     count: int = 1,
-    metric_tolerance: float = 0.005,
+    metric_tolerance: float | None = None,
     device: Device = "auto",
 ) -> None:
     """Retrain records and compare; exit status 1 if a metric differs by more than the tolerance.
@@ -91,22 +105,35 @@ def verify(
     Args:
         task: the task.
         method: the method.
-        count: how many records, the first by name.
-        metric_tolerance: largest difference of the metric that passes; 0.005 is half a point of
-            accuracy, which another number format or processor may take.
+        count: how many records: first those of the page, and of these the ones whose β are about
+            the middle of its range.
+        metric_tolerance: largest difference of the metric that passes; 0.005 if none is given,
+            half a point of accuracy, or 0.05 of an error, which another number format or processor
+            may take.
         device: where to train.
     """
     require(count >= 1, "count", count, "give at least 1")
+    if metric_tolerance is None:
+        metric_tolerance = 0.005 if task not in METRICS or METRICS[task].higher_is_better else 0.05
     tolerable = math.isfinite(metric_tolerance) and metric_tolerance >= 0
     require(tolerable, "metric_tolerance", metric_tolerance, "give a finite number of 0 or more")
     chosen = [r for r in ledger.records() if (r.config.task, r.config.method) == (task, method)]
     if not chosen:
         raise ValueError(f"method = {method!r}: no record of it for task {task!r}; run it first")
-    checks = ledger.verify(chosen[:count], device=device)
+    of_page = set(plan(task)) if "full" in PROFILES.get(task, {}) else set()
+
+    def place(record: ledger.Record) -> tuple[bool, float]:
+        middle = sum(map(math.log10, record.config.betas)) / len(record.config.betas)
+        return record.config not in of_page, abs(middle - math.log10(1e-3))
+
+    checks = ledger.verify(sorted(chosen, key=place)[:count], device=device)
     for check in checks:
+        then = check.record.environment.get("products", "unknown")
+        end = "agrees" if check.metric_gap <= metric_tolerance else "differs"
         print(
-            f"{check.record.config.slug}: largest difference in the metric "
-            f"{check.metric_gap:.2e}, in the objective {check.objective_gap:.2%}"
+            f"{check.record.config.slug}: {end}; largest difference "
+            f"in the metric {check.metric_gap:.2e} (tolerance {metric_tolerance:g}), in the "
+            f"objective {check.objective_gap:.2%}; products {then}, here {check.products}"
         )
     if any(check.metric_gap > metric_tolerance for check in checks):
         sys.exit(1)
@@ -138,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         commands: dict[str, Callable[..., Any]] = {
-            "run": _run_command(arguments),
+            "run": _run_command(arguments if arguments[:1] == ["run"] else ()),
             "sweep": sweep,
             "verify": verify,
             "bench": bench,
@@ -147,6 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except _BAD_INPUT as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: finished runs are on record, the same command goes on", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

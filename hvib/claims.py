@@ -302,7 +302,7 @@ def above(excess: float) -> str:
     return f"{abs(excess):.0%} {'above' if excess >= 0 else 'below'}"
 
 
-Outcome = Literal["holds", "holds in part", "does not hold here"]
+Outcome = Literal["holds", "holds in part", "does not hold here", "not testable"]
 
 
 @dataclass(frozen=True)
@@ -444,6 +444,9 @@ def _of_cost(
     def saved(ours: Sequence[Curve]) -> float:
         return 1 - training_seconds(ours) / training_seconds(vib)
 
+    def less(share: float) -> str:
+        return f"{abs(share):.1%} {'less' if share >= 0 else 'more'}"
+
     enough = [saved(ours) >= 0.7 for ours in (hyper, longer) if ours]
     more = hyper[0].parameters / vib[0].parameters - 1
     return [
@@ -451,8 +454,7 @@ def _of_cost(
             "Training time falls by approximately 80%",
             f"one {name} run takes at least 70% less time than the grid"
             + ", at twice the epochs too (in part: at one of the two)" * bool(longer),
-            f"{saved(hyper):.1%} less"
-            + (f", {saved(longer):.1%} at twice the epochs" if longer else ""),
+            less(saved(hyper)) + (f", {less(saved(longer))} at twice the epochs" if longer else ""),
             outcome(all(enough), any(enough)),
         ),
         Verdict(
@@ -476,6 +478,8 @@ def _largest_gain(curves: Sequence[Curve], by: Yardstick) -> tuple[str, bool]:
     It does if it is more than what rivals, and its interval, if it has one, leaves out 0.
     """
     metric = np.stack([curve.column("metric", "test") for curve in curves])
+    if metric.shape[1] < 2:
+        return "no step", False
     steps = interval(by.worse(metric[:, :-1], metric[:, 1:]))
     counts = (steps.mean > by.rival) & ~(steps.low <= 0)
     best = steps.at(int(steps.mean.argmax()))
@@ -486,6 +490,7 @@ def _of_answers(pairs: Sequence[tuple[Curve, Curve]], name: str) -> list[Verdict
     """The claims on what comes out at each β, of our curve and VIB's for each seed."""
     hyper, vib = ([pair[side] for pair in pairs] for side in (0, 1))
     betas = vib[0].betas
+    several = len(betas) > 1
     by = yardstick(vib[0].metric)
     metric_v, metric_h = (over_seeds(group, "metric").mean for group in (vib, hyper))
     behind = by.worse(metric_h, metric_v)
@@ -535,7 +540,9 @@ def _of_answers(pairs: Sequence[tuple[Curve, Curve]], name: str) -> list[Verdict
             "seeds)",
             f"{by.among_seeds(interval(cost))}; the two β are {np.mean(apart):.1f} decades apart"
             + (f", those of two seeds of VIB {np.mean(among):.1f}" if among else ""),
-            outcome(bool(cost.mean() <= by.rival), bool((cost <= by.rival).mean() > 0.5)),
+            outcome(bool(cost.mean() <= by.rival), bool((cost <= by.rival).mean() > 0.5))
+            if several
+            else "not testable",
             of_seeds=True,
         ),
         Verdict(
@@ -544,7 +551,9 @@ def _of_answers(pairs: Sequence[tuple[Curve, Curve]], name: str) -> list[Verdict
             f"than {by.text(by.rival)} with an interval that leaves out 0, for either method (in "
             "part: for one)",
             f"the best such step: VIB {gain_v}, {name} {gain_h}",
-            outcome(not (counts_v or counts_h), not (counts_v and counts_h)),
+            outcome(not (counts_v or counts_h), not (counts_v and counts_h))
+            if several
+            else "not testable",
             of_seeds=True,
         ),
         Verdict(

@@ -63,6 +63,22 @@ def beta_grid(
     return tuple(dict.fromkeys(float(f"{10**e:.6g}") for e in exponents))
 
 
+def _exactly(kind: type) -> Callable[[Any], Any]:
+    def convert(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise TypeError
+        return value
+
+    return convert
+
+
+def _listed(values: Any) -> Any:
+    """Values, but no text, which is a sequence of digits."""
+    if isinstance(values, str):
+        raise TypeError
+    return values
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One training run and its evaluation.
@@ -108,6 +124,10 @@ class Run:
 
     def __post_init__(self) -> None:
         self._normalise()
+        for name in ("task", "method", "profile"):
+            value = getattr(self, name)
+            plain = value and not value.startswith(".") and not {"/", "\\"} & set(value)
+            require(bool(plain), name, value, "give a name that can be a folder's, without a slash")
         require(len(self.betas) > 0, "betas", self.betas, "give at least one β")
         for beta in self.betas:
             require(math.isfinite(beta) and beta > 0, "betas", beta, "give a finite β > 0")
@@ -118,6 +138,8 @@ class Run:
         require(self.seed < 2**63, "seed", self.seed, "give a number below 2**63")
         for name in ("epochs", "features", "batch_size", "shares", "draws"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "give at least 1")
+        finite = math.isfinite(self.weight_decay)
+        require(finite, "weight_decay", self.weight_decay, "give a finite number ≥ 0")
         for name in ("seed", "shift", "erase", "limit", "weight_decay"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "give 0 or more")
         require(
@@ -136,8 +158,10 @@ class Run:
         plain: dict[Any, tuple[Callable[[Any], Any], str]] = {
             int: (operator.index, "a whole number"),
             float: (float, "a number"),
+            bool: (_exactly(bool), "True or False"),
+            str: (_exactly(str), "a name"),
         }
-        several = (lambda values: tuple(float(value) for value in values)), "several numbers"
+        several = (lambda values: tuple(float(v) for v in _listed(values))), "several numbers"
         for field in fields(self):
             if field.type not in plain and field.name != "betas":
                 continue
@@ -506,12 +530,13 @@ def parameters(namespace: Mapping[str, Any], tasks: Iterable[str] = ()) -> Param
         require(name in plain, name, None, "missing; set it in the parameters cell")
     seeds = plain["seeds"]
     if isinstance(seeds, str):
-        seeds = seeds.replace(",", " ").split()
+        seeds = seeds.strip("[]").replace(",", " ").split()
     try:
         seeds = tuple(int(seed) for seed in ([seeds] if isinstance(seeds, int) else seeds))
     except (TypeError, ValueError):
         raise ValueError(f"seeds = {seeds!r}: give whole numbers, as 0,1,2") from None
     require(len(set(seeds)) == len(seeds), "seeds", list(seeds), "name each once")
+    require(min(seeds, default=0) >= 0, "seeds", list(seeds), "give 0 or more")
     if tasks:
         require_known("dataset", plain["dataset"], tasks)
     for name in ("snr_db", "beta_min", "beta_max"):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
@@ -49,13 +48,14 @@ class Data:
     validation: Split
     test: Split
 
-    @functools.cached_property
+    @property
     def md5(self) -> str:
         """Digest of all values in order, so that a record names the data it used."""
         digest = hashlib.md5(usedforsecurity=False)
         for split in self.splits:
             for part in (split.x, split.y):
-                digest.update(np.ascontiguousarray(part.cpu().numpy()).tobytes())
+                flat = part.detach().cpu().flatten().contiguous()
+                digest.update(flat.view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     @functools.cached_property
@@ -64,8 +64,10 @@ class Data:
 
         Raises:
             ValueError: a split is empty, its x and y differ in length, its y is neither int64 nor
-                real, or a value is not finite.
+                real, its x is complex, a value is not finite, or its examples are of another shape
+                or type than the training split's.
         """
+        like = self.train
         for name, split in self.named.items():
             lengths = len(split.x), len(split.y)
             mend = "give as many targets as examples, at least one"
@@ -75,7 +77,13 @@ class Data:
             known = split.y.dtype == torch.int64 or split.y.is_floating_point()
             mend = "give classes as torch.int64, real targets as float"
             require(known, f"{name}.y.dtype", split.y.dtype, mend)
-            for part, values in (("x", split.x), ("y", split.y)):
+            mend = "give real and imaginary parts as two channels"
+            require(not split.x.is_complex(), f"{name}.x.dtype", split.x.dtype, mend)
+            for part, values, first in (("x", split.x, like.x), ("y", split.y, like.y)):
+                mend = f"give {tuple(first.shape[1:])} of {first.dtype}, as in train.{part}"
+                same = values.shape[1:] == first.shape[1:] and values.dtype == first.dtype
+                told = tuple(values.shape[1:]), values.dtype
+                require(same, f"an example of {name}.{part}", told, mend)
                 finite = not values.is_floating_point() or bool(torch.isfinite(values).all())
                 require(finite, f"{name}.{part}", "NaN or infinite", "give finite values")
         return self
@@ -109,11 +117,14 @@ class Batcher:
         erase: pixels; a square with sides of so many, whole inside the image, is set to zero.
 
     Raises:
-        ValueError: the square does not fit into an image.
+        ValueError: the examples are no images, (N, C, H, W), or the square does not fit into one.
     """
 
     def __init__(self, split: Split, shift: int = 0, flip: bool = False, erase: int = 0) -> None:
         self.y, self.shift, self.flip, self.erase = split.y, shift, flip, erase
+        for name, value in (("shift", shift), ("flip", flip), ("erase", erase)):
+            mend = f"it is for images (N, C, H, W) and x is {tuple(split.x.shape)}; leave it out"
+            require(not value or split.x.dim() == 4, name, value, mend)
         side = min(split.x.shape[-2:]) if erase else 0
         require(erase <= side, "erase", erase, f"give at most the images' {side} pixels")
         self.windows = split.x

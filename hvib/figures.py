@@ -14,6 +14,7 @@ from IPython.display import HTML, Markdown
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from myst_nb import glue
 
 from hvib.claims import (
     PAPER_SECONDS,
@@ -34,7 +35,7 @@ from hvib.claims import (
     shared_betas,
     training_seconds,
 )
-from hvib.config import Metric
+from hvib.config import Metric, Parameters
 from hvib.estimators import one_way
 from hvib.ranging import Measurements
 from hvib.search import Courses, Found
@@ -849,6 +850,37 @@ def quoted(curves: Mapping[str, Sequence[Curve]]) -> dict[str, str]:
         f"thread{'s' * (machine['threads'] > 1)}, {machine['products']} products"
     )
     return facts
+
+
+def rerun_note(
+    parameters: Parameters, dataset: str, seeds: tuple[int, ...] = ()
+) -> Markdown | None:
+    """What tells a rerun from the page as it is committed; nothing for that.
+
+    Args:
+        parameters: of this execution.
+        dataset, seeds: the page's own; the others are the same on all pages.
+    """
+    own = {"dataset": dataset, "profile": "full", "seeds": seeds, "snr_db": 20.0}
+    own |= {"beta_min": 1e-6, "beta_max": 1.0}
+    changed = {name: getattr(parameters, name) for name, value in own.items()}
+    changed = {name: value for name, value in changed.items() if value != own[name]}
+    if not changed:
+        return None
+    told = ", ".join(f"`{name} = {value}`" for name, value in changed.items())
+    return Markdown(
+        f"**A rerun with {told}.** Its figures, tables and numbers are of these settings; the "
+        "sentences around them were written for the recorded ones, and name their β, epochs and "
+        "seeds. A number within a sentence stands here as {glue:text} and its name; the last cell "
+        "lists them all."
+    )
+
+
+def quote(page: str, facts: Mapping[str, Any]) -> Markdown:
+    """Make facts quotable in a page's sentences as `page-name`, and list them."""
+    for name, value in facts.items():
+        glue(f"{page}-{name}", value, display=False)
+    return table({"name": f"{page}-{name}", "number": value} for name, value in facts.items())
 
 
 def verdict_table(verdicts: Iterable[Verdict]) -> Markdown:

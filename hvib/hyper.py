@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import UnionType
 from typing import TypeVar
 
 import torch
@@ -75,6 +76,7 @@ class Gate(nn.Module):
 
 def standardised(log_beta: Float[Tensor, " M"], betas: tuple[float, float]) -> Float[Tensor, "M 1"]:
     """t: log β over the range of β, from −1 at its lower end to 1 at its upper."""
+    require(0 < betas[0] <= betas[1], "betas", betas, "give the ends of the range, 0 < low ≤ high")
     low, high = (math.log(beta) for beta in betas)
     return ((log_beta - (low + high) / 2) / max((high - low) / 2, 1.0))[:, None]
 
@@ -173,7 +175,7 @@ class Gated(nn.Module):
         Raises:
             RuntimeError: no β is set.
             ValueError: the batch does not divide into as many shares as there are β, or in a
-                `System` the first axis is not the batch.
+                `System` the first axis is no multiple of the batch.
         """
         try:
             log_beta = _log_beta.get()
@@ -204,17 +206,32 @@ _NORMS = (
 )
 # Scaled input, scaled output, channel by channel: a norm behind them still divides the scale out.
 _PASSED = (
-    *(nn.ReLU, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d),
-    *(nn.Dropout, nn.Dropout2d, nn.Identity),
+    *(nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.Upsample, nn.Flatten, nn.Identity),
 )
+
+
+def _scales(layer: nn.Module, kinds: type | UnionType) -> bool:
+    """Whether scaling the layer's own weight scales its output, as it does in these kinds.
+
+    Not where a subclass makes another use of the weight, or where the weight is made of others.
+    """
+    if not isinstance(layer, kinds) or "weight" not in layer._parameters:
+        return False
+    kept = ("forward", "_conv_forward")
+    own = next(c for c in type(layer).__mro__ if c.__module__.startswith("torch.nn"))
+    return all(getattr(type(layer), name, 0) is getattr(own, name, 0) for name in kept)
 
 
 def _outputs(layer: nn.Module) -> tuple[int, int] | None:
     """(size, axis) of a layer that takes a gate, else None."""
-    if isinstance(layer, nn.Linear):
-        return layer.out_features, -1
-    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        return layer.out_channels, 1
+    if _scales(layer, nn.Linear):
+        return layer.out_features, -1  # type: ignore[return-value]  # an int
+    if _scales(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        return layer.out_channels, 1  # type: ignore[return-value]  # an int
     if isinstance(layer, nn.GroupNorm):
         return layer.num_channels, 1
     if isinstance(layer, _NORMS):
@@ -226,7 +243,7 @@ def _gated_layers(model: nn.Module, behind_norms: bool) -> list[nn.Module]:
     """Which layers of a model take a gate, in order.
 
     A norm divides out any scale of its input. So where one follows a layer (in the order of
-    registration, with as many channels, behind no more than ReLU, pools and dropout) the gate
+    registration, with as many channels, behind no more than layers that pass a scale on) the gate
     goes after the norm, if `behind_norms`.
     """
     leaves = [
@@ -254,14 +271,18 @@ def hyperize(
     """A copy of any model with a gate on each linear and convolutional layer inside it.
 
     That is each `Linear`, `Conv1d`, `Conv2d` and `Conv3d` that the model calls; recurrent and
-    transposed layers and those with a reparametrised weight stay plain, and so do layers inside
-    `nn.MultiheadAttention`, which reads their weights without calling them. The first axis of what
-    reaches a layer must be the batch. Where a batch, group or instance norm follows a layer (in the
-    order of registration), the gate acts after the norm, which would cancel it otherwise.
+    transposed layers stay plain, those with a reparametrised weight, subclasses with a forward pass
+    of their own, and layers inside `nn.MultiheadAttention`, which reads their weights without
+    calling them. The first axis of what reaches a layer must be the batch. Where a batch, group or
+    instance norm of as many channels follows a layer in the order of registration, directly or
+    behind (leaky) ReLU, pools, zero padding, flattening, upsampling or dropout, the gate acts after
+    the norm, which would cancel it otherwise.
 
     Args:
         seed: seed of the gates' initial parameters.
-        gate: makes a layer's gate from its number of outputs; the paper's by default.
+        gate: makes a layer's gate from its number of outputs m; the paper's by default. One of your
+            own derives from `Gate` and has `modulation(log_beta)` return (s, shift), (M, m) each
+            or None for no shift.
         behind_norms: False leaves the gate on the layer itself, norm or not.
 
     Raises:

@@ -21,10 +21,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from hvib.config import Run, require
+from hvib.config import METRICS, Run, require
 from hvib.data import PROJECT, Data, load
 from hvib.models import Stacked, System
-from hvib.train import METHODS, Diverged, evaluate, fit, method_of, product_dtype, torch_device
+from hvib.train import (
+    METHODS,
+    Diverged,
+    bar,
+    evaluate,
+    fit,
+    method_of,
+    product_dtype,
+    torch_device,
+)
 
 
 class DamagedRecord(UserWarning):
@@ -183,8 +192,10 @@ def execute(
         Diverged: a loss is not finite.
     """
     where = torch_device(device)
+    method = method_of(run)
     data = load(run.task)
-    model = METHODS[run.method].build(run)
+    digest = data.md5  # before training: what it cannot take, or changes, costs no run
+    model = method.build(run)
     course = fit(model, data, run, device=device, progress=progress)
     if weights:
         file(weights, lambda partial: _save(model.state_dict(), partial))
@@ -196,7 +207,7 @@ def execute(
         epochs=len(course.epoch_objectives),
         parameters=_parameters(model),
         environment=environment(run, where),
-        data_md5=data.md5,
+        data_md5=digest,
         commit=_commit(),
     )
 
@@ -227,8 +238,9 @@ def _rounded(value: float | list[float]) -> float | list[float]:
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    """A file takes no tensor in another memory format, as a convolution's filters are here."""
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    """A file takes no tensor in another memory format, nor one memory under two names."""
+    form = torch.contiguous_format
+    save_file({name: value.clone(memory_format=form) for name, value in tensors.items()}, path)
 
 
 def weights_of(run: Run) -> Path:
@@ -270,13 +282,19 @@ def obtain(
             return known
         weights_of(run).unlink(missing_ok=True)  # an older run's would not be this record's
         weights = weights_of(run) if keep else None
-        record = execute(run, device=device, progress=progress, weights=weights)
+        try:
+            record = execute(run, device=device, progress=progress, weights=weights)
+        except Diverged as error:
+            kept = path_of(run).with_suffix(".diverged.safetensors")
+            file(kept, lambda partial: _save(error.state, partial))
+            error.args = (f"{error}; the last good weights are saved in {str(kept)!r}",)
+            raise
         write(record)
     return record
 
 
 def trained(run: Run, *, fresh: bool = False, device: str = "auto") -> System | Stacked:
-    """The run's trained model: its weights on file, else train now and file them.
+    """The run's trained model, in `eval` mode: its weights on file, else train now and file them.
 
     Raises:
         ValueError, MissingData, Diverged: as `execute`.
@@ -284,7 +302,7 @@ def trained(run: Run, *, fresh: bool = False, device: str = "auto") -> System | 
     obtain(run, fresh=fresh, device=device, keep=True)
     model = METHODS[run.method].build(run)
     model.load_state_dict(load_file(weights_of(run)))
-    return model
+    return model.eval()
 
 
 def arrays(
@@ -323,23 +341,21 @@ def sweep(
     failures: list[Exception] = []
     # Where all is on record there is nothing to wait for, and no bar in a notebook's output.
     work = progress and (fresh or not all(path.exists() for path in pending))
-    bar = tqdm(total=len(pending), desc="runs", disable=not work)
+    shown = bar(work, total=len(pending), desc="runs")
     # The second round waits for what other processes had in hand in the first.
     for wait in (0.0, -1.0):
         for path, run in list(pending.items()):
-            bar.set_postfix_str(f"{run.task} {run.method} {run.slug}")
+            shown.set_postfix_str(f"{run.task} {run.method} {run.slug}")
             try:
                 done[path] = obtain(run, fresh=fresh, device=device, wait=wait)
             except Timeout:
                 continue
             except Diverged as error:
-                kept = path.with_suffix(".diverged.safetensors")
-                _save(error.state, kept)
                 failures.append(error)
-                report(f"{run.method} {run.slug}: {error}; they are saved in {str(kept)!r}")
+                report(f"{run.method} {run.slug}: {error}")
             del pending[path]
-            bar.update()
-    bar.close()
+            shown.update()
+    shown.close()
     if failures:
         raise ExceptionGroup("runs that diverged", failures)
     return list(done.values())
@@ -364,9 +380,11 @@ class Check:
 
     record: Record
     metric_gap: float
-    """largest absolute difference in the metric"""
+    """largest difference in the metric: of accuracies, or of errors relative to the record's"""
     objective_gap: float
     """largest relative difference in the objective"""
+    products: str
+    """the number format of products that it was retrained in"""
 
 
 def verify(chosen: Sequence[Record], *, device: str = "auto", progress: bool = True) -> list[Check]:
@@ -382,14 +400,20 @@ def verify(chosen: Sequence[Record], *, device: str = "auto", progress: bool = T
     for record in chosen:
         _check_made_from(record)
     checks = []
-    for record in tqdm(chosen, desc="verify", disable=not progress):
+    for record in bar(progress, chosen, desc="verify"):
         again = execute(record.config, device=device)
         pairs = list(zip(record.curve, again.curve, strict=True))
+        metric = METRICS.get(record.config.task)
+        relative = metric is not None and not metric.higher_is_better
         checks.append(
             Check(
                 record,
-                max(abs(a["metric"] - b["metric"]) for a, b in pairs),
+                max(
+                    abs(a["metric"] - b["metric"]) / (a["metric"] if relative else 1)
+                    for a, b in pairs
+                ),
                 max(abs(a["objective"] - b["objective"]) / a["objective"] for a, b in pairs),
+                again.environment["products"],
             )
         )
     return checks

@@ -44,12 +44,16 @@ class System(nn.Module):
     Args:
         device: any module from a batch of x to `2 * features` numbers, (μ, log θ²).
         network: any module from a batch of ẑ to predictions.
-        channel: a layer as `hvib.channel.AWGN`.
+        channel: `hvib.channel.AWGN`, or a module that is called with z and as many standard
+            normals, its only source of chance, and has the `variance` of what it adds. The rate
+            (9) takes ẑ for z plus that noise: a gain must be divided out, or be the device's.
         features: n, the dimension of z.
     """
 
     def __init__(self, device: nn.Module, network: nn.Module, channel: AWGN, features: int) -> None:
         super().__init__()
+        told = hasattr(channel, "variance")
+        require(told, "channel", type(channel).__name__, "give it a `variance`, as AWGN has")
         self.device = device
         self.channel = channel
         self.network = network
@@ -98,10 +102,15 @@ class Stacked(nn.Module):
 
     def __init__(self, systems: Sequence[System]) -> None:
         super().__init__()
+        kinds = {repr(system) for system in systems}
+        mend = "stack systems of one architecture and one channel, at least one"
+        require(len(kinds) == 1, "systems", f"{len(kinds)} kinds", mend)
         stacked, buffers = torch.func.stack_module_state(list(systems))
         require(not buffers, "systems", sorted(buffers), "stack systems without buffers")
         self.names = list(stacked)
-        self.stack = nn.ParameterList([nn.Parameter(p.detach()) for p in stacked.values()])
+        self.stack = nn.ParameterList(
+            [nn.Parameter(p.detach(), p.requires_grad) for p in stacked.values()]
+        )
         # A plain attribute, not a submodule: its own parameters are only a template.
         self.__dict__["template"] = systems[0]
 

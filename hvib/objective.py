@@ -37,12 +37,14 @@ def distortion(
     targets, of `prediction`'s shape: squared error summed over the last axis.
 
     Raises:
-        ValueError: real targets have another number of axes, or of values an example.
+        ValueError: the targets' shape does not go with the predictions'.
     """
-    if target.is_floating_point():
-        if target.dim() != prediction.dim() or target.shape[-1] != prediction.shape[-1]:
-            mend = f"give (N, {prediction.shape[-1]}): as many numbers as the network ends in"
-            require(False, "targets", tuple(target.shape), mend)
+    real = target.is_floating_point()
+    if target.shape != (prediction.shape if real else prediction.shape[:-1]):
+        shape = tuple(prediction.shape)
+        mend = f"for predictions {shape} give classes as int64, {shape[:-1]}, or reals, {shape}"
+        require(False, "targets", tuple(target.shape), mend)
+    if real:
         return (prediction - target).square().sum(-1)
     log_q = F.log_softmax(prediction.float(), dim=-1)
     return -log_q.gather(-1, target.unsqueeze(-1)).squeeze(-1)
@@ -62,7 +64,14 @@ class Terms(NamedTuple):
 
 
 def terms(output: Output, target: Shaped[Tensor, "M N *k"]) -> Terms:
-    """D and R of a mini-batch: the inner mean over its N examples in (17), for each β."""
+    """D and R of a mini-batch: the inner mean over its N examples in (17), for each β.
+
+    Raises:
+        ValueError: the predictions are not (M, N, k), or the targets do not go with them.
+    """
+    shape = tuple(output.prediction.shape)
+    flat = shape[:-1] == output.mean.shape[:-1]
+    require(flat, "predictions", shape, "end the network in k numbers an example, (N, k)")
     return Terms(
         distortion(output.prediction, target).mean(-1),
         gaussian_kl(output.mean, output.received_variance).mean(-1),

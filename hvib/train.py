@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from tqdm import tqdm
 
 from hvib import objective
-from hvib.channel import AWGN
 from hvib.config import Run, require, require_known
 from hvib.data import Batcher, Data, Split, reals
 from hvib.hyper import FreeGate, Gate, Gated, at, fold, hyperize, opened
@@ -28,15 +27,16 @@ class Diverged(FloatingPointError):
     Attributes:
         beta: the β whose loss it was.
         step: the step at which it was seen, counted from 0.
-        state: the model's last good state dictionary.
+        state: the model's last good state dictionary; at step 0 the one it started from.
     """
 
     def __init__(self, beta: float, step: int, state: dict[str, Tensor], run: Run) -> None:
-        super().__init__(
-            f"the loss at beta = {beta:.3g} is not finite in step {step}: lower learning_rate "
-            f"(now {run.learning_rate:g}) or set precision='float32'; the last good weights "
-            "are in this error's `state`"
+        mend = (
+            f"lower learning_rate (now {run.learning_rate:g}) or set precision='float32'"
+            if step
+            else "it is so before any training: check the scale of x and the model's start"
         )
+        super().__init__(f"the loss at beta = {beta:.3g} is not finite in step {step}: {mend}")
         self.beta, self.step, self.state = beta, step, state
 
 
@@ -286,7 +286,7 @@ def steps(
     )
     dtype = product_dtype(run, where)
     scale = objective.Scale(method.power)
-    state: dict[str, Tensor] = {}
+    state = _copy(model)
     for step in range(run.epochs * per_epoch):
         with _denormals_flushed():  # not around the yield: others run between the steps
             if step % per_epoch == 0:
@@ -297,22 +297,28 @@ def steps(
             if not method.fixed:
                 betas = method.draw(run.betas[0], run.betas[-1], shares, generator)
             noise = draw_noise(shares, x.shape[1], run.features, generator)
-            with _autocast(dtype, where), at(betas):
-                output = model(x, noise)
-            if step == 0:
-                _check_classes(output, data)
-            losses = objective.terms(output, y.expand(len(betas), *y.shape[1:])).objective(betas)
-            if not torch.isfinite(losses).all():
-                raise Diverged(betas[~torch.isfinite(losses)][0].item(), step, state, run)
-            if step % per_epoch == 0:  # weights whose loss was just seen to be finite
-                state = {k: v.detach().clone() for k, v in model.state_dict().items()}
-            # One system per β: a sum of separate losses. One for all: the mean over β of (17).
-            loss = losses.sum() if method.fixed else (scale.weights(losses) * losses).mean()
-            optimizer.zero_grad()
-            loss.backward()
+            with at(betas):  # the backward pass too, in which a checkpointed layer runs again
+                with _autocast(dtype, where):
+                    output = model(x, noise)
+                if step == 0:
+                    _check_classes(output, data)
+                targets = y.expand(len(betas), *y.shape[1:])
+                losses = objective.terms(output, targets).objective(betas)
+                if not torch.isfinite(losses).all():
+                    raise Diverged(betas[~torch.isfinite(losses)][0].item(), step, state, run)
+                if step % per_epoch == 0:  # weights whose loss was just seen to be finite
+                    state = _copy(model)
+                # One system per β: a sum of separate losses. One for all: the mean of (17).
+                loss = losses.sum() if method.fixed else (scale.weights(losses) * losses).mean()
+                optimizer.zero_grad()
+                loss.backward()
             optimizer.step()
             schedule.step()
         yield losses.detach()
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def _check_model(model: System | Stacked, run: Run, method: Method) -> None:
@@ -320,7 +326,7 @@ def _check_model(model: System | Stacked, run: Run, method: Method) -> None:
     system = _system(model)
     mend = f"the model has {system.features}: give the run as many"
     require(system.features == run.features, "features", run.features, mend)
-    if isinstance(system.channel, AWGN):
+    if hasattr(system.channel, "snr_db"):
         mend = f"the model's channel has {system.channel.snr_db:g} dB: give the run the same"
         require(math.isclose(system.channel.snr_db, run.snr_db), "snr_db", run.snr_db, mend)
     if method.fixed:
@@ -346,6 +352,11 @@ def _check_classes(output: Output, data: Data) -> None:
 def steps_per_epoch(data: Data, run: Run) -> int:
     """Whole mini-batches in the training split; what is left over is left to chance."""
     return len(data.limited(run.limit).train) // run.batch_size
+
+
+def bar(shown: bool, *args: Any, **settings: Any) -> "tqdm[Any]":
+    """Tqdm's bar; told nothing where it is to be shown, since $TQDM_DISABLE may hide it."""
+    return tqdm(*args, **settings) if shown else tqdm(*args, **settings, disable=True)
 
 
 def fit(
@@ -375,11 +386,11 @@ def fit(
     total = run.epochs * per_epoch
     clock = _clock(torch_device(device))
     start = clock()
-    with tqdm(total=total, desc=run.slug, disable=not progress) as bar:
+    with bar(progress, total=total, desc=run.slug) as shown:
         means = []
         for losses in steps(model, data, run, device):
             means.append(losses.mean())
-            bar.update()
+            shown.update()
     model.eval()
     course = torch.stack(means).view(run.epochs, per_epoch).mean(1).tolist()
     return Fit(clock() - start, total, course)
@@ -444,8 +455,9 @@ def evaluate(
         chunk: examples in one forward pass of each β.
 
     Returns:
-        Rows of `beta`; `metric`, accuracy in [0, 1] for classes or mean squared error for
-        real targets; `distortion`; `rate_nats`; `objective`; `tx_power`, E‖z‖²/n; for
+        Rows of `beta`; `metric`, accuracy in [0, 1] for classes or the mean of the squared error,
+        summed over the k numbers of a target, for reals; `distortion`; `rate_nats`;
+        `objective`; `tx_power`, E‖z‖²/n; for
         classes also `by_class`, the accuracy of each.
     """
     sums = torch.zeros(4, len(betas), dtype=torch.float64)
@@ -524,7 +536,18 @@ def _passes(
     seed: int,
     chunk: int,
 ) -> Iterator[tuple[Output, Shaped[Tensor, "M N *k"]]]:
-    """All draws of a split, chunk by chunk, with the targets of each β."""
+    """All draws of a split, chunk by chunk, with the targets of each β.
+
+    Raises:
+        ValueError: there is nothing to evaluate, or the model is a stack of other than these β.
+    """
+    lengths = len(split.x), len(split.y)
+    require(lengths[0] == lengths[1] > 0, "lengths of x and y", lengths, "give as many, at least 1")
+    for name, value in (("draws", draws), ("chunk", chunk), ("number of betas", len(betas))):
+        require(value >= 1, name, value, "give at least 1")
+    if isinstance(model, Stacked):
+        held = len(model.stack[0])
+        require(len(betas) == held, "betas", list(betas), f"give the {held} that it was trained at")
     where = next(model.parameters()).device
     features = _system(model).features
     mode = model.training

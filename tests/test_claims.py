@@ -297,6 +297,16 @@ def test_claims_fail_of_a_squared_error_where_they_should(
     assert verdict.outcome == expected, verdict
 
 
+def test_one_beta_tests_no_claim_about_several() -> None:
+    records = [fake(m, 0, vib, betas=(1e-3,)) for m in ("vib", "hyper-vib")]
+    ends = outcomes(judge(collect(records)))
+    assert [k for k, end in enumerate(ends) if end == "not testable"] == [5, 6]
+
+
+def test_time_lost_is_told_as_more() -> None:
+    assert experiment(seconds=195.0)[0].measured == "50.0% more"
+
+
 def test_the_smallest_error_is_selected() -> None:
     (curve,) = collect([fake("hyper-vib", 0, error, task="bluetooth")])["Hyper-VIB"]
     assert curve.betas[curve.selected] == pytest.approx(3.16228e-3)  # the largest on a tie

@@ -7,7 +7,7 @@ import pytest
 
 from hvib import ledger
 from hvib.__main__ import main
-from hvib.config import METRICS, PROFILES, make_run, plan
+from hvib.config import METRICS, PROFILES, SQUARED_ERROR, make_run, plan
 from hvib.data import LOADERS, mnist
 from hvib.models import BUILDERS
 
@@ -45,9 +45,34 @@ def test_verify_compares(results: Path, capsys: pytest.CaptureFixture[str]) -> N
     (record,) = ledger.records()
     curve = [{**row, "metric": 0.01} for row in record.curve]
     ledger.write(ledger.Record(**{**vars(record), "curve": curve}))
+    capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         main(["verify", "--task", "digits", "--method", "vib"])
     assert stop.value.code == 1
+    assert "differs; largest difference" in (out := capsys.readouterr().out)
+    assert f"products {record.environment['products']}, here" in out
+
+
+def test_verify_begins_in_the_middle_of_the_range(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for beta in ("1", "1e-3"):
+        main(["run", *SMOKE, "--method", "vib", "--beta", beta])
+    capsys.readouterr()
+    main(["verify", "--task", "digits", "--method", "vib"])
+    assert capsys.readouterr().out.startswith("smoke-beta1.0e-03-")
+
+
+def test_verify_measures_errors_relative_to_the_record(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["run", *SMOKE, "--method", "vib", "--beta", "1e-3"])
+    monkeypatch.setitem(METRICS, "digits", SQUARED_ERROR)
+    (record,) = ledger.records()
+    curve = [{**row, "metric": row["metric"] / 0.96} for row in record.curve]
+    ledger.write(ledger.Record(**{**vars(record), "curve": curve}))
+    main(["verify", "--task", "digits", "--method", "vib"])
+    assert "in the metric 4.00e-02 (tolerance 0.05)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -61,7 +86,7 @@ def test_verify_compares(results: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["sweep", "--profile", "fast"], "profile = 'fast'"),
         (["sweep", *SMOKE, "--beta-min", "10"], "reversed"),
         (["sweep", *SMOKE, "--methods", "ib"], "methods = 'ib': unknown"),
-        (["sweep", *SMOKE, "--methods", "hyper-vib-tuned"], "none of them is on the page of task"),
+        (["sweep", *SMOKE, "--methods", "vib", "hyper-vib-tuned"], "it is not on the page of task"),
         (["verify", "--task", "digits"], "no record of it"),
         (["run", *SMOKE, "--method", "vib", "--beta", "1", "--network", "mnist"], "shapes"),
     ],
@@ -96,6 +121,30 @@ def test_a_task_of_yours_is_known_once_registered(
         monkeypatch.setitem(entries, "mine", entries["digits"])
     main(["run", "--task", "mine", "--method", "vib", "--beta", "1e-3", "--profile", "smoke"])
     assert capsys.readouterr().out.startswith(str(results / "mine" / "vib"))
+
+
+def test_a_task_without_the_profile_full_is_verified(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for entries in (LOADERS, BUILDERS, METRICS):
+        monkeypatch.setitem(entries, "mine", entries["digits"])
+    monkeypatch.setitem(PROFILES, "mine", {"smoke": PROFILES["digits"]["smoke"]})
+    main(["run", "--task", "mine", "--method", "vib", "--beta", "1e-3", "--profile", "smoke"])
+    main(["verify", "--task", "mine", "--method", "vib"])
+    assert "largest difference in the metric" in capsys.readouterr().out
+
+
+def test_an_interrupted_command_says_that_it_can_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger, "sweep", interrupt)
+    with pytest.raises(SystemExit) as stop:
+        main(["sweep", *SMOKE])
+    assert stop.value.code == 130
+    assert capsys.readouterr().err.startswith("interrupted: finished runs are on record")
 
 
 def test_help_shows_the_profile_s_settings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,6 +60,7 @@ def test_bad_ranges_are_named(arguments: tuple[float, float], says: str) -> None
         ({"seed": -1}, "seed = -1"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0"),
         ({"precision": "float8"}, "precision = 'float8': unknown; choose one of auto"),
+        ({"weight_decay": math.inf}, "weight_decay = inf: give a finite number"),
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, Any], says: str) -> None:
@@ -213,6 +214,7 @@ def test_parameters_of_a_notebook() -> None:
     assert {run.snr_db for run in found.runs} == {10}
     assert {run.betas[0] for run in found.runs if run.method == "hyper-vib"} == {1e-4}
     assert parameters({**GOOD, "seeds": "3, 4"}).seeds == (3, 4)
+    assert parameters({**GOOD, "seeds": "[7]"}).seeds == (7,)
     assert [parameters({**GOOD, "profile": name}).live for name in ("smoke", "full")] == [
         "smoke",
         "quick",
@@ -230,6 +232,7 @@ def test_parameters_of_a_notebook() -> None:
         ({"snr_db": math.nan}, "snr_db = nan"),
         ({"seeds": "a"}, "seeds = "),
         ({"seeds": "0,1,0"}, r"seeds = \[0, 1, 0\]: name each once"),
+        ({"seeds": "0,-1"}, r"seeds = \[0, -1\]: give 0 or more"),
         ({"dataset": "emnist"}, "task = 'emnist'"),
         ({"profile": "fast"}, "profile = 'fast'"),
         ({"device": "tpu"}, "device = 'tpu'"),
@@ -262,11 +265,22 @@ def test_equal_runs_of_other_kinds_of_numbers_are_one_run() -> None:
         ("seed", 2**63, "give a number below"),
         ("betas", 1e-3, "betas = 0.001: give several numbers"),
         ("snr_db", 5000, "snr_db = 5000.0: give dB between"),
+        ("flip", "no", "flip = 'no': give True or False"),
+        ("betas", "13", "betas = '13': give several numbers"),
+        ("network", None, "network = None: give a name"),
     ],
 )
 def test_settings_of_the_wrong_kind_are_named(name: str, value: object, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         make_run("digits", "vib", **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../evil", ".hidden", "a\\b"])
+def test_names_that_are_no_folder_s_are_refused(name: str) -> None:
+    for field in ("task", "method", "profile"):
+        run = make_run("digits", "vib", betas=(1e-3,))
+        with pytest.raises(ValueError, match=f"{field} = .*: give a name that can be a folder's"):
+            replace(run, **{field: name})  # type: ignore[arg-type]
 
 
 def test_a_task_of_yours_has_no_batched_grid_in_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:

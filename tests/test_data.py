@@ -10,7 +10,7 @@ import torch
 from conftest import needs_cifar10
 
 from hvib import data
-from hvib.data import Split, load, reals
+from hvib.data import Data, Split, load, reals
 
 
 def test_digits_are_embedded_and_split_without_overlap() -> None:
@@ -29,6 +29,18 @@ def test_digest_follows_the_values() -> None:
     other = data.Data(d.train, d.test, d.validation)
     assert d.md5 == data.digits().md5
     assert d.md5 != other.md5
+    tensors = [Split(s.x.clone(), s.y) for s in d.splits]
+    own = Data(*tensors)
+    before = own.md5
+    own.train.x.add_(1)
+    assert own.md5 != before == d.md5
+
+
+def test_digest_is_that_of_the_values_in_any_layout() -> None:
+    x, y = torch.randn(5, 1), torch.zeros(1).expand(5)[:, None]
+    loose, tight = (Data(*[Split(x, targets)] * 3) for targets in (y, y.clone()))
+    assert loose.md5 == tight.md5
+    assert Data(*[Split(x.bfloat16().requires_grad_(), y)] * 3).md5 != tight.md5
 
 
 def test_limit_takes_the_first_examples_of_each_split() -> None:

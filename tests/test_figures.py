@@ -22,7 +22,7 @@ from hvib.claims import (
     judge,
     over_seeds,
 )
-from hvib.config import ACCURACY, SQUARED_ERROR
+from hvib.config import ACCURACY, SQUARED_ERROR, parameters
 from hvib.ranging import BLUETOOTH, ONE_PATH, WIFI, simulate
 from hvib.search import Found
 
@@ -166,6 +166,25 @@ def test_download_holds_every_row_and_names_its_record(curves: dict[str, list[Cu
     assert len(rows) == 3 * 13 * 3 * 2
     assert float(rows[0]["metric"]) == vib(1e-6)
     assert rows[0]["record"].startswith("mnist/vib/full-beta1.0e-06-epochs20-seed0-")
+
+
+def test_a_rerun_tells_what_it_changed_and_the_page_itself_says_nothing() -> None:
+    own = {"dataset": "mnist", "profile": "full", "seeds": [], "snr_db": 20}
+    own |= {"beta_min": 1e-6, "beta_max": 1, "device": "cpu", "fresh": False}
+    assert figures.rerun_note(parameters(own), "mnist") is None
+    changed = parameters({**own, "snr_db": 10, "seeds": [1]})
+    note = figures.rerun_note(changed, "mnist")
+    assert note is not None
+    assert note.data is not None
+    assert "`seeds = (1,)`, `snr_db = 10`" in note.data
+    assert "beta" not in note.data.split("**")[1]
+    assert figures.rerun_note(parameters({**own, "seeds": [0, 1]}), "mnist", (0, 1)) is None
+
+
+def test_quoted_facts_are_listed_under_their_names() -> None:
+    text = figures.quote("page", {"best": "98.9", "seeds": 5}).data
+    assert text is not None
+    assert text.splitlines()[2:] == ["| page-best | 98.9 |", "| page-seeds | 5 |"]
 
 
 def test_tables_have_a_row_for_each_entry(curves: dict[str, list[Curve]]) -> None:

@@ -195,6 +195,55 @@ def test_gates_come_after_norms_which_would_cancel_them() -> None:
     assert kinds("batch norms", behind_norms=False) == plain
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        *(nn.LeakyReLU(), nn.PReLU(), nn.ZeroPad2d(1), nn.Upsample(scale_factor=2)),
+        *(nn.AdaptiveAvgPool2d(2), nn.AdaptiveMaxPool2d(2), nn.Dropout2d(0.5)),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_gates_come_after_norms_behind_layers_that_pass_a_scale_on(between: nn.Module) -> None:
+    norm = nn.BatchNorm2d(4)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), between, norm)
+    (gated,) = (m for m in hyperize(model).modules() if isinstance(m, Gated))
+    assert isinstance(gated.layer, nn.BatchNorm2d)
+
+
+class Standardised(nn.Conv2d):
+    """A convolution that standardises its weight, which divides any scale out of it."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        weight = self.weight - self.weight.mean()
+        return self._conv_forward(input, weight / weight.std(), self.bias)
+
+
+class Renamed(nn.Linear):
+    """A linear layer by another name."""
+
+
+def test_layers_that_make_another_use_of_their_weight_stay_plain() -> None:
+    model = nn.Sequential(
+        Standardised(1, 4, 3),
+        nn.Flatten(),
+        nn.utils.parametrizations.spectral_norm(nn.Linear(4 * 36, 5)),
+        nn.utils.parametrizations.weight_norm(nn.Linear(5, 5)),
+        Renamed(5, 2),
+    )
+    hyper = shaken(hyperize(model)).eval()
+    assert [type(m.layer) for m in hyper.modules() if isinstance(m, Gated)] == [Renamed]
+    x = torch.randn(3, 1, 8, 8)
+    with at(1e-3):
+        expected = hyper(x)
+    torch.testing.assert_close(fold(hyper, 1e-3)(x), expected)
+
+
+@pytest.mark.parametrize("betas", [(0.0, 1.0), (1.0, 1e-6), (-1.0, 1.0)])
+def test_a_range_of_beta_that_is_none_is_refused(betas: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"betas = \(.*0 < low ≤ high"), at(0.1):
+        FreeGate(3, betas)(torch.zeros(1))
+
+
 def test_a_gate_before_a_batch_norm_is_cancelled_by_it() -> None:
     norm = nn.BatchNorm1d(5, eps=1e-12).double()
     before = nn.Sequential(shaken(Gated(nn.Linear(3, 5), Gate(5), -1)).double(), norm)

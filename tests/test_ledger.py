@@ -143,6 +143,7 @@ def test_weights_are_kept_where_a_page_asks_for_them(network: str, results: Path
     ledger.obtain(run)
     assert not ledger.weights_of(run).exists()
     model = ledger.trained(run)  # trains anew: the record alone has no weights
+    assert not any(module.training for module in model.modules())
     record = ledger.find(run)
     assert record
     found = evaluate(model, ledger.load("digits").test, run.betas, draws=run.draws)
@@ -206,6 +207,12 @@ def test_a_diverged_run_keeps_its_weights_and_the_others_go_on(
     assert torch.equal(load_file(kept)["weight"], torch.ones(2))
     assert "beta = 0.001" in said[0]
     assert kept.name in said[0]
+
+
+def test_weights_under_two_names_are_kept(tmp_path: Path) -> None:
+    weight = torch.ones(2, 2)
+    ledger._save({"one": weight, "other": weight.t()}, tmp_path / "tied.safetensors")
+    assert load_file(tmp_path / "tied.safetensors").keys() == {"one", "other"}
 
 
 def test_verify_retrains_and_finds_a_record_true_or_false(record: Record) -> None:

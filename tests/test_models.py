@@ -85,6 +85,36 @@ def test_stacked_systems_compute_what_each_computes() -> None:
     assert stack.unstack()[1].keys() == systems[1].state_dict().keys()
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        System(nn.Linear(3, 4), nn.Tanh(), AWGN(20), 2),
+        System(nn.Linear(3, 4), nn.ReLU(), AWGN(10), 2),
+        System(nn.Linear(5, 4), nn.ReLU(), AWGN(20), 2),
+    ],
+)
+def test_systems_of_another_kind_are_not_stacked(other: System) -> None:
+    system = System(nn.Linear(3, 4), nn.ReLU(), AWGN(20), 2)
+    with pytest.raises(ValueError, match="systems = '2 kinds': stack systems of one"):
+        Stacked([system, other])
+    with pytest.raises(ValueError, match="systems = '0 kinds'"):
+        Stacked([])
+
+
+def test_a_stack_keeps_what_is_frozen() -> None:
+    systems = [System(nn.Linear(3, 4), nn.Linear(2, 2), AWGN(20), 2) for _ in range(2)]
+    for system in systems:
+        system.device.requires_grad_(False)
+    stack = Stacked(systems)
+    frozen = [not p.requires_grad for p in stack.stack]
+    assert frozen == [name.startswith("device") for name in stack.names]
+
+
+def test_a_channel_needs_a_variance() -> None:
+    with pytest.raises(ValueError, match="channel = 'Identity': give it a `variance`"):
+        System(nn.Linear(3, 4), nn.Linear(2, 2), nn.Identity(), 2)  # type: ignore[arg-type]
+
+
 def test_systems_with_buffers_cannot_be_stacked() -> None:
     system = System(nn.BatchNorm1d(4), nn.Identity(), AWGN(20), 2)
     with pytest.raises(ValueError, match="stack systems without buffers"):

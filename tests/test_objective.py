@@ -51,10 +51,30 @@ def test_distortion_is_cross_entropy_for_classes_and_squared_error_for_reals() -
     torch.testing.assert_close(distortion(logits[..., :2], y), expected)
 
 
-@pytest.mark.parametrize("shape", [(2, 4), (2, 4, 3), (4, 1)])
-def test_real_targets_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"targets = \(.*\): give \(N, 1\): as many numbers"):
-        distortion(torch.zeros(2, 4, 1), torch.zeros(shape))
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        *(((2, 4), float), ((2, 4, 3), float), ((4, 1), float), ((2, 1, 1), float)),
+        *(((2, 4, 1), int), ((4,), int), ((2, 4, 3), int)),
+    ],
+)
+def test_targets_of_another_shape_are_refused(shape: tuple[int, ...], kind: type) -> None:
+    targets = torch.zeros(shape, dtype=torch.float32 if kind is float else torch.int64)
+    says = (
+        r"targets = \(.*\): for predictions \(2, 4, 1\) give classes as int64, \(2, 4\), or reals"
+    )
+    with pytest.raises(ValueError, match=says):
+        distortion(torch.zeros(2, 4, 1), targets)
+
+
+@pytest.mark.parametrize("shape", [(2, 6), (2, 6, 1, 8, 8), (2, 6, 5, 3)])
+def test_predictions_that_are_no_numbers_of_each_example_are_refused(
+    shape: tuple[int, ...],
+) -> None:
+    moments = torch.ones(2, 6, 4)
+    output = Output(torch.zeros(shape), moments, moments, moments)
+    with pytest.raises(ValueError, match=r"predictions = \(2, 6.*\(N, k\)"):
+        terms(output, torch.zeros(shape))
 
 
 def test_terms_use_the_variance_of_the_received_feature() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import needs_mnist
+from torch.utils.checkpoint import checkpoint
 
 from hvib import config, train
 from hvib.config import Run, make_run
@@ -213,6 +214,10 @@ def test_a_model_that_is_not_the_run_s_is_refused(
         ("test", "x", lambda x: x / 0, "test.x = 'NaN or infinite'"),
         ("test", "y", lambda y: y + 1, r"test.y = \(1, 10\): the network ends in 10 logits: give"),
         ("train", "y", lambda y: y - 1, r"train.y = \(-1, 8\)"),
+        ("train", "x", lambda x: x * 1j, "train.x.dtype = torch.complex64: give real and imag"),
+        ("test", "x", lambda x: x[..., :7], r"test.x = \(\(1, 8, 7\), .* give \(1, 8, 8\)"),
+        ("validation", "x", lambda x: x.double(), r"validation.x = .*float64\): give \(1, 8, 8\)"),
+        ("test", "y", lambda y: y[:, None], r"an example of test.y = \(\(1,\), torch.int64\)"),
     ],
 )
 def test_data_that_would_fail_later_are_refused_first(
@@ -222,6 +227,66 @@ def test_data_that_would_fail_later_are_refused_first(
     new = replace(old, **{part: change(getattr(old, part))})
     with pytest.raises(ValueError, match=says):
         trained(run_of("vib", 1e-3), replace(digits, **{split: new}))
+
+
+@pytest.mark.parametrize(("shift", "flip", "erase"), [(1, False, 0), (0, True, 0), (0, False, 1)])
+def test_augmentations_are_for_images(shift: int, flip: bool, erase: int) -> None:
+    table = Split(torch.zeros(10, 44, 3), torch.zeros(10, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"for images \(N, C, H, W\) and x is \(10, 44, 3\)"):
+        Batcher(table, shift, flip, erase)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"draws": 0}, "draws = 0: give at least 1"),
+        ({"chunk": -1}, "chunk = -1: give at least 1"),
+        ({"betas": ()}, "number of betas = 0"),
+        ({"split": Split(torch.zeros(4, 1, 8, 8), torch.zeros(3))}, r"x and y = \(4, 3\)"),
+        ({"split": Split(torch.zeros(0, 1, 8, 8), torch.zeros(0))}, r"x and y = \(0, 0\)"),
+    ],
+)
+def test_an_evaluation_of_nothing_is_refused(
+    change: dict[str, Any], says: str, digits: Data
+) -> None:
+    system = build(run_of("vib", 1e-3))
+    settings: dict[str, Any] = {"split": digits.test, "betas": (1e-3,)} | change
+    with pytest.raises(ValueError, match=says):
+        evaluate(system, **settings)
+
+
+def test_a_stack_is_evaluated_at_as_many_betas_as_it_has_systems(digits: Data) -> None:
+    stack = METHODS["vib-batched"].build(run_of("vib-batched", 1e-3, 1e-2))
+    with pytest.raises(ValueError, match="give the 2 that it was trained at"):
+        evaluate(stack, digits.test, (1e-3,))
+
+
+def test_a_checkpointed_model_trains_as_the_model_does(digits: Data) -> None:
+    """Its layers run again in the backward pass, where their gates need the same β."""
+
+    class Checkpointed(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return checkpoint(self.inner, x, use_reentrant=False)
+
+    run = run_of("hyper-vib", epochs=1, limit=256)
+    plain, checked = (METHODS["hyper-vib"].build(run) for _ in range(2))
+    assert isinstance(checked, System)
+    checked.device = Checkpointed(checked.device)
+    courses = [fit(m, digits, run, device="cpu").epoch_objectives for m in (plain, checked)]
+    assert courses[0] == courses[1]
+
+
+def test_a_loss_that_is_not_finite_at_once_blames_no_learning_rate(digits: Data) -> None:
+    data = replace(digits, train=Split(digits.train.x + 3e38, digits.train.y))
+    run = run_of("vib", 1e-3)
+    with pytest.raises(Diverged, match="step 0: it is so before any training") as caught:
+        fit(build(run), data, run, device="cpu")
+    start = build(run).state_dict()
+    assert caught.value.state.keys() == start.keys()
 
 
 def test_an_evaluation_between_steps_leaves_training_as_it_was(digits: Data) -> None:
