@@ -107,14 +107,14 @@ def verify(
         method: the method.
         count: how many records: first those of the page, and of these the ones whose β are about
             the middle of its range.
-        metric_tolerance: largest difference of the metric that passes; 0.005 if none is given,
-            half a point of accuracy, or 0.05 of an error, which another number format or processor
-            may take.
+        metric_tolerance: largest difference of the metric that passes; if none is given 0.01, a
+            point of accuracy, or 0.05 of an error, which another processor or number format may
+            take.
         device: where to train.
     """
     require(count >= 1, "count", count, "give at least 1")
     if metric_tolerance is None:
-        metric_tolerance = 0.005 if task not in METRICS or METRICS[task].higher_is_better else 0.05
+        metric_tolerance = 0.01 if task not in METRICS or METRICS[task].higher_is_better else 0.05
     tolerable = math.isfinite(metric_tolerance) and metric_tolerance >= 0
     require(tolerable, "metric_tolerance", metric_tolerance, "give a finite number of 0 or more")
     chosen = [r for r in ledger.records() if (r.config.task, r.config.method) == (task, method)]
