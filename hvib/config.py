@@ -63,22 +63,6 @@ def beta_grid(
     return tuple(dict.fromkeys(float(f"{10**e:.6g}") for e in exponents))
 
 
-def _exactly(kind: type) -> Callable[[Any], Any]:
-    def convert(value: Any) -> Any:
-        if not isinstance(value, kind):
-            raise TypeError
-        return value
-
-    return convert
-
-
-def _listed(values: Any) -> Any:
-    """Values, but no text, which is a sequence of digits."""
-    if isinstance(values, str):
-        raise TypeError
-    return values
-
-
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One training run and its evaluation.
@@ -158,15 +142,19 @@ class Run:
         plain: dict[Any, tuple[Callable[[Any], Any], str]] = {
             int: (operator.index, "a whole number"),
             float: (float, "a number"),
-            bool: (_exactly(bool), "True or False"),
-            str: (_exactly(str), "a name"),
         }
-        several = (lambda values: tuple(float(v) for v in _listed(values))), "several numbers"
+        several = (lambda values: tuple(float(value) for value in values)), "several numbers"
+        names = {bool: "True or False", str: "a name"}
         for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type in names:
+                same = isinstance(value, field.type)
+                require(same, field.name, value, f"give {names[field.type]}")
             if field.type not in plain and field.name != "betas":
                 continue
             convert, kind = plain.get(field.type, several)
-            value = getattr(self, field.name)
+            # Text is a sequence too, of digits.
+            require(not isinstance(value, str), field.name, value, f"give {kind}")
             try:
                 object.__setattr__(self, field.name, convert(value))
             except (TypeError, ValueError):
