@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hvib.config import Run, plan
-from hvib.hyper import FreeGate, Gate, Gated, hyperize, standardised
+from hvib.hyper import FreeGate, Gate, Gated, hyperize, range_of, standardised
 from hvib.models import System, build
 from hvib.objective import between, stratified
 from hvib.train import METHODS, hyper, over_range
@@ -25,7 +25,7 @@ class Standardised(Gate):
 
     def __init__(self, size: int, betas: tuple[float, float]) -> None:
         super().__init__(size)
-        self.betas = betas
+        self.betas = range_of(betas)
 
     def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
         t = standardised(log_beta.to(self.u), self.betas)

@@ -33,6 +33,16 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
+    def require_pairs(self, of: str = "") -> None:
+        """Refuse a split that is empty, or whose x and y differ in length.
+
+        Args:
+            of: what the error puts before x and y.
+        """
+        lengths = len(self.x), len(self.y)
+        mend = "give as many targets as examples, at least one"
+        require(lengths[0] == lengths[1] > 0, f"lengths of {of}x and {of}y", lengths, mend)
+
     def to(self, device: torch.device) -> "Split":
         return Split(self.x.to(device), self.y.to(device))
 
@@ -69,11 +79,7 @@ class Data:
         """
         like = self.train
         for name, split in self.named.items():
-            lengths = len(split.x), len(split.y)
-            mend = "give as many targets as examples, at least one"
-            require(
-                lengths[0] == lengths[1] > 0, f"lengths of {name}.x and {name}.y", lengths, mend
-            )
+            split.require_pairs(f"{name}.")
             known = split.y.dtype == torch.int64 or split.y.is_floating_point()
             mend = "give classes as torch.int64, real targets as float"
             require(known, f"{name}.y.dtype", split.y.dtype, mend)

@@ -74,9 +74,18 @@ class Gate(nn.Module):
         return self(log_beta), None
 
 
+def range_of(betas: tuple[float, float]) -> tuple[float, float]:
+    """The ends of a range of β, if they are such.
+
+    Raises:
+        ValueError: they are not positive or reversed.
+    """
+    require(0 < betas[0] <= betas[1], "betas", betas, "give the ends of the range, 0 < low ≤ high")
+    return betas
+
+
 def standardised(log_beta: Float[Tensor, " M"], betas: tuple[float, float]) -> Float[Tensor, "M 1"]:
     """t: log β over the range of β, from −1 at its lower end to 1 at its upper."""
-    require(0 < betas[0] <= betas[1], "betas", betas, "give the ends of the range, 0 < low ≤ high")
     low, high = (math.log(beta) for beta in betas)
     return ((log_beta - (low + high) / 2) / max((high - low) / 2, 1.0))[:, None]
 
@@ -97,7 +106,7 @@ class FreeGate(Gate):
 
     def __init__(self, size: int, betas: tuple[float, float], hidden: int = 16) -> None:
         nn.Module.__init__(self)
-        self.betas = betas
+        self.betas = range_of(betas)
         self.u = nn.Parameter(torch.randn(hidden) * 2)
         self.v = nn.Parameter(torch.randn(hidden))
         self.out = nn.Linear(hidden, 2 * size)
@@ -141,7 +150,7 @@ class Opening(Gate):
         steepness: float = 8.0,
     ) -> None:
         nn.Module.__init__(self)
-        self.betas = betas
+        self.betas = range_of(betas)
         self.copies = copies
         self.c = nn.Parameter(torch.linspace(first, last, size))
         self.k = nn.Parameter(torch.full((size,), math.log(steepness)))

@@ -541,8 +541,7 @@ def _passes(
     Raises:
         ValueError: there is nothing to evaluate, or the model is a stack of other than these β.
     """
-    lengths = len(split.x), len(split.y)
-    require(lengths[0] == lengths[1] > 0, "lengths of x and y", lengths, "give as many, at least 1")
+    split.require_pairs()
     for name, value in (("draws", draws), ("chunk", chunk), ("number of betas", len(betas))):
         require(value >= 1, name, value, "give at least 1")
     if isinstance(model, Stacked):
