@@ -1,19 +1,24 @@
 """Hyper-VIB: one training run of the variational information bottleneck for every β."""
 
-import hvib.ablation  # its methods join by name
-import hvib.ranging  # noqa: F401  # its simulated tasks join by name
 from hvib.channel import AWGN
-from hvib.config import Run, beta_grid, make_run, plan
+from hvib.closing import FreeGate, Opening, opened
 from hvib.data import Data, Split
-from hvib.hyper import at, fold, hyperize, opened
-from hvib.models import System
-from hvib.train import evaluate, fit
+from hvib.evaluation import evaluate, predict
+from hvib.hyper import Gate, at, fold, hyperize
+from hvib.run import Run, beta_grid
+from hvib.system import Stacked, System, mlp
+from hvib.tasks import make_run
+from hvib.train import fit
 
 __all__ = [
     "AWGN",
     "Data",
+    "FreeGate",
+    "Gate",
+    "Opening",
     "Run",
     "Split",
+    "Stacked",
     "System",
     "at",
     "beta_grid",
@@ -22,6 +27,7 @@ __all__ = [
     "fold",
     "hyperize",
     "make_run",
+    "mlp",
     "opened",
-    "plan",
+    "predict",
 ]

@@ -5,14 +5,15 @@ import math
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hvib.config import require
+from hvib.check import require
 
 
 class AWGN(nn.Module):
     """Additive white Gaussian noise: ẑ = z + ε, ε ~ N(0, σ²I).
 
-    σ² = 10^(−SNR/10) against a feature of unit power, which is what the prior N(0, I) asks
-    of it. The transmitted power is not constrained; it is reported beside every result.
+    The noise variance is σ² = 10^(−SNR/10): the SNR is that of a feature of unit power, which is
+    the power of the prior N(0, I). Nothing limits the power that a device really transmits;
+    `evaluate` reports it as `tx_power`.
 
     Args:
         snr_db: signal-to-noise ratio in dB.
@@ -34,7 +35,11 @@ class AWGN(nn.Module):
     def forward(
         self, z: Float[Tensor, "*batch n"], noise: Float[Tensor, "*batch n"]
     ) -> Float[Tensor, "*batch n"]:
-        """Send z; `noise` is standard normal, given by the caller so that a run is a value."""
+        """Send z.
+
+        Args:
+            noise: standard normals. The caller draws them, so that a seed determines a whole run.
+        """
         return z + math.sqrt(self.variance) * noise
 
     def extra_repr(self) -> str:

@@ -1,30 +1,24 @@
-"""Data sets, each held as one tensor per split: MNIST, CIFAR-10, and scikit-learn's digits."""
+"""Data sets as tensors, one for each split, and mini-batches of them."""
 
 import functools
 import hashlib
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from hvib.config import require, require_known
-
-
-class MissingData(FileNotFoundError):
-    """A data set is not on disk; the message says how to get it."""
+from hvib.check import require
 
 
 @dataclass(frozen=True)
 class Split:
     """Examples of one split.
 
-    x: of any shape, uint8 pixels or reals. y: classes as int64, (N,), or reals, (N, k).
+    Args:
+        x: (N, …), uint8 pixels or reals.
+        y: classes as int64, (N,), or real targets, (N, k).
     """
 
     x: Shaped[Tensor, "N *shape"]
@@ -37,7 +31,10 @@ class Split:
         """Refuse a split that is empty, or whose x and y differ in length.
 
         Args:
-            of: what the error puts before x and y.
+            of: the split's name in the error, as `train.`.
+
+        Raises:
+            ValueError: it is such a split.
         """
         lengths = len(self.x), len(self.y)
         mend = "give as many targets as examples, at least one"
@@ -52,7 +49,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """The three splits: β is selected on `validation`, results are reported on `test`."""
+    """The three splits of a data set: β is selected on `validation`, results are from `test`."""
 
     train: Split
     validation: Split
@@ -60,7 +57,7 @@ class Data:
 
     @property
     def md5(self) -> str:
-        """Digest of all values in order, so that a record names the data it used."""
+        """Digest of all values in their order, by which a record names the data that it used."""
         digest = hashlib.md5(usedforsecurity=False)
         for split in self.splits:
             for part in (split.x, split.y):
@@ -70,7 +67,7 @@ class Data:
 
     @functools.cached_property
     def checked(self) -> "Data":
-        """These data, if they will not fail in training or after it.
+        """These data, once they are known to be fit for training and evaluation.
 
         Raises:
             ValueError: a split is empty, its x and y differ in length, its y is neither int64 nor
@@ -115,7 +112,10 @@ def reals(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 class Batcher:
-    """Mini-batches of one split by index, images shifted, mirrored and blanked at random.
+    """Mini-batches of one split, with images shifted, mirrored and blanked at random.
+
+    The data stay one tensor that is indexed, which is far faster than a `DataLoader` that loads
+    and stacks single images.
 
     Args:
         shift: pixels; each image is moved by up to so many, zeros shown at the border.
@@ -137,7 +137,8 @@ class Batcher:
         if shift:
             height, width = split.x.shape[-2:]
             padded = F.pad(split.x, [shift] * 4)
-            # A view: window (i, j) of an image is the image moved by (shift − i, shift − j).
+            # A view without a copy: window (i, j) of a padded image is the image moved by
+            # (shift − i, shift − j).
             self.windows = padded.unfold(-2, height, 1).unfold(-2, width, 1)
 
     def __call__(
@@ -158,143 +159,8 @@ class Batcher:
         return reals(x), self.y[index]
 
     def _band(self, count: int, size: int, generator: torch.Generator) -> Bool[Tensor, "B size"]:
-        """Which of an image's rows, or columns, the square covers."""
+        """Which rows, or columns, of each image the blanked square covers."""
         where = generator.device
         first = torch.randint(size - self.erase + 1, (count, 1), generator=generator, device=where)
         after = torch.arange(size, device=where) - first
         return (after >= 0) & (after < self.erase)
-
-
-PROJECT = Path(__file__).resolve().parents[1]
-
-
-def data_root() -> Path:
-    """The folder of the data sets, in torchvision's layout: `$HVIB_DATA`, else `data/`."""
-    return Path(os.environ.get("HVIB_DATA") or PROJECT / "data").expanduser()
-
-
-def _torchvision_datasets() -> Any:
-    try:
-        from torchvision import datasets
-    except Exception as error:  # a mismatched pair fails with RuntimeError, not ImportError
-        raise ImportError(
-            f"torchvision cannot be imported beside torch {torch.__version__} ({error}): "
-            "install the pair that requirements.txt pins, or use the data set digits"
-        ) from error
-    return datasets
-
-
-def _images(kind: str, folder: str, held_out: int, md5: str, view: Callable[[Any], Tensor]) -> Data:
-    """A torchvision data set of images, its last `held_out` training images for validation."""
-    root = data_root()
-    try:
-        of_kind = getattr(_torchvision_datasets(), kind)
-        train, test = (of_kind(root, train=t) for t in (True, False))
-    except RuntimeError as error:
-        raise MissingData(
-            f"HVIB_DATA = {str(root)!r}: no intact {kind} here ({folder} …); "
-            "set HVIB_DATA to a folder that has it, get it with "
-            f"""`python -c "import torchvision as t; t.datasets.{kind}({str(root)!r}, """
-            """download=True)"`, or use the data set digits, which needs no file"""
-        ) from error
-    x, y = view(train.data), torch.as_tensor(train.targets)
-    cut = len(x) - held_out
-    data = Data(
-        Split(x[:cut], y[:cut]),
-        Split(x[cut:], y[cut:]),
-        Split(view(test.data), torch.as_tensor(test.targets)),
-    )
-    if data.md5 != md5:
-        raise ValueError(
-            f"HVIB_DATA = {str(root)!r}: the {kind} files here are damaged (MD5 of the pixels "
-            f"and labels {data.md5}, expected {md5}); get them anew"
-        )
-    return data
-
-
-def mnist() -> Data:
-    """MNIST: 55,000 / 5,000 / 10,000 images of 1 × 28 × 28 pixels, 10 classes.
-
-    The validation split is the last 5,000 of the training images. Nothing is downloaded.
-
-    Raises:
-        MissingData: the files are not under `data_root()`.
-        ImportError: torchvision does not import.
-        ValueError: the files are not MNIST's.
-    """
-    return _images(
-        "MNIST",
-        "MNIST/raw/train-images-idx3-ubyte",
-        5_000,
-        "aceb4fe98e60fd846d3e8dddd4d7d337",
-        lambda pixels: pixels.unsqueeze(1),
-    )
-
-
-def cifar10() -> Data:
-    """CIFAR-10: 45,000 / 5,000 / 10,000 images of 3 × 32 × 32 pixels, 10 classes.
-
-    The validation split is the last 5,000 of the training images. Nothing is downloaded.
-
-    Raises:
-        MissingData, ImportError, ValueError: as `mnist`.
-    """
-    return _images(
-        "CIFAR10",
-        "cifar-10-batches-py/data_batch_1",
-        5_000,
-        "c92f709b220249864687d273bbb8c93c",
-        lambda pixels: torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
-    )
-
-
-def digits() -> Data:
-    """The 1,797 handwritten digits embedded in scikit-learn: 1 × 8 × 8 pixels, 10 classes.
-
-    Split 1,197 / 300 / 300 by a fixed permutation.
-    """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    order = torch.randperm(len(bunch.target), generator=torch.Generator().manual_seed(0))
-    x = torch.from_numpy(bunch.images).float().unsqueeze(1)[order] / 16
-    y = torch.from_numpy(bunch.target).long()[order]
-    cuts = (slice(0, 1197), slice(1197, 1497), slice(1497, 1797))
-    return Data(*(Split(x[cut], y[cut]) for cut in cuts))
-
-
-CLASSES = {
-    **dict.fromkeys(
-        ("cifar10", "cifar10-wide"),
-        (
-            *("airplane", "automobile", "bird", "cat", "deer"),
-            *("dog", "frog", "horse", "ship", "truck"),
-        ),
-    ),
-    **dict.fromkeys(("mnist", "digits"), tuple("0123456789")),
-}
-"""Names of the classes of each task that has them."""
-
-LOADERS: dict[str, Callable[[], Data]] = {
-    "mnist": mnist,
-    **dict.fromkeys(("cifar10", "cifar10-wide"), cifar10),
-    "digits": digits,
-}
-"""The data of each task; a task of yours joins by name."""
-
-
-def load(task: str) -> Data:
-    """The data of a task.
-
-    Raises:
-        ValueError: no loader has the task's name.
-        MissingData: its files are not on disk.
-    """
-    require_known("task", task, LOADERS)
-    return _loaded(LOADERS[task])
-
-
-@functools.lru_cache(maxsize=2)
-def _loaded(loader: Callable[[], Data]) -> Data:
-    """By the loader, not by its task's name: a new loader of that name loads anew."""
-    return loader()

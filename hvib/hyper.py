@@ -11,7 +11,6 @@
 
 import copy
 import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,19 +21,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hvib.config import require
-from hvib.models import System, batch_rows
+from hvib.check import require
+from hvib.system import batch_rows
 
 Model = TypeVar("Model", bound=nn.Module)
 
-_log_beta: ContextVar[Tensor] = ContextVar("log_beta")
+log_beta_now: ContextVar[Tensor] = ContextVar("log_beta")
 
 
 @contextmanager
 def at(beta: float | Sequence[float] | Float[Tensor, " M"]) -> Iterator[None]:
     """Set β for the gates of all forward passes inside the block.
 
-    With M values, the batch that reaches a gate is M equal shares, one value each.
+    With M values of β the batch is taken as M equal shares, one after the other, and each share
+    gets one value.
+
+    Args:
+        beta: one β, or M of them.
 
     Raises:
         ValueError: a β is not finite and positive.
@@ -42,20 +45,21 @@ def at(beta: float | Sequence[float] | Float[Tensor, " M"]) -> Iterator[None]:
     beta = torch.as_tensor(beta, dtype=torch.get_default_dtype()).reshape(-1)
     ok = bool((torch.isfinite(beta) & (beta > 0)).all()) and len(beta) > 0
     require(ok, "beta", beta.tolist(), "give finite β > 0")
-    token = _log_beta.set(beta.log())
+    token = log_beta_now.set(beta.log())
     try:
         yield
     finally:
-        _log_beta.reset(token)
+        log_beta_now.reset(token)
 
 
 class Gate(nn.Module):
     """s(β) = S(u log β + v) of (12), S the logistic sigmoid: 2·m parameters.
 
-    The paper does not say how u and v start. Here the gate starts nearly open and nearly flat,
-    v = 2 and u uniform in (−0.1, 0.1), which leaves the layer's own initialisation in place.
-    Raw log β is large (−14 to 0): with u and v uniform in (−1, 1), a linear layer's default,
-    half the units start closed at small β, and the objective there stays above twice as high.
+    The paper does not say how u and v start. Here v = 2 and u is uniform in (−0.1, 0.1): the gate
+    starts nearly open and nearly flat, so the layer's own initialisation stays in place. PyTorch's
+    default for a linear layer, u and v uniform in (−1, 1), does not suit log β, which reaches −14:
+    half of the units start closed at small β, and the objective there stays more than twice as
+    high.
 
     Args:
         size: m, the number of output units or filters of the gated layer.
@@ -74,97 +78,11 @@ class Gate(nn.Module):
         return self(log_beta), None
 
 
-def range_of(betas: tuple[float, float]) -> tuple[float, float]:
-    """The ends of a range of β, if they are such.
-
-    Raises:
-        ValueError: they are not positive or reversed.
-    """
-    require(0 < betas[0] <= betas[1], "betas", betas, "give the ends of the range, 0 < low ≤ high")
-    return betas
-
-
-def standardised(log_beta: Float[Tensor, " M"], betas: tuple[float, float]) -> Float[Tensor, "M 1"]:
-    """t: log β over the range of β, from −1 at its lower end to 1 at its upper."""
-    low, high = (math.log(beta) for beta in betas)
-    return ((log_beta - (low + high) / 2) / max((high - low) / 2, 1.0))[:, None]
-
-
-class FreeGate(Gate):
-    """A gate without bounds: scale 1 + a(β) and shift b(β), both from a small network of log β.
-
-    A sigmoid scales by less than 1, moves one way in log β and never reaches 0. Here
-    (a, b) = A tanh(u t + v) + c with t log β standardised over its range and
-    `hidden` units: 2·(hidden + 1)·m + 2·hidden parameters. A and c start at 0, so
-    the gated model starts as the plain one.
-
-    Args:
-        size: m, the number of output units or filters of the gated layer.
-        betas: the ends of the range of β.
-        hidden: units of the small network.
-    """
-
-    def __init__(self, size: int, betas: tuple[float, float], hidden: int = 16) -> None:
-        nn.Module.__init__(self)
-        self.betas = range_of(betas)
-        self.u = nn.Parameter(torch.randn(hidden) * 2)
-        self.v = nn.Parameter(torch.randn(hidden))
-        self.out = nn.Linear(hidden, 2 * size)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
-        return self.modulation(log_beta)[0]
-
-    def modulation(self, log_beta: Float[Tensor, " M"]) -> tuple[Tensor, Tensor]:
-        t = standardised(log_beta.to(self.u), self.betas)
-        features = torch.tanh(t * self.u + self.v) / math.sqrt(len(self.u))
-        scale, shift = self.out(features).chunk(2, -1)
-        return 1 + scale, shift
-
-
-class Opening(Gate):
-    """How far each feature is open: a_j(β) = S(e^{k_j} (c_j − t)), t log β over its range.
-
-    As β grows, features close one by one, each at a β of its own: in the linear case one is
-    worth its rate only below β = 2P. A closed feature's mean and log-variance are those of the
-    prior, which cost no rate. The c_j start evenly spread over the range and a little beyond,
-    from `first` down to `last`: the first feature stays open for all β.
-
-    Args:
-        size: n, the number of features.
-        betas: the ends of the range of β.
-        copies: how many numbers of a feature the opening scales: 2 for (μ, log θ²).
-        first, last: c of the first feature and of the last.
-        steepness: e^k at the start; 8 closes a feature over about half a decade of six.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        betas: tuple[float, float],
-        copies: int = 1,
-        *,
-        first: float = 1.2,
-        last: float = -1.0,
-        steepness: float = 8.0,
-    ) -> None:
-        nn.Module.__init__(self)
-        self.betas = range_of(betas)
-        self.copies = copies
-        self.c = nn.Parameter(torch.linspace(first, last, size))
-        self.k = nn.Parameter(torch.full((size,), math.log(steepness)))
-
-    def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
-        t = standardised(log_beta.to(self.c), self.betas)
-        return torch.sigmoid(self.k.exp() * (self.c - t)).repeat(1, self.copies)
-
-
 class Gated(nn.Module):
     """A layer whose output is scaled unit by unit: h = s(β) ⊙ (W h' + b), equation (13).
 
-    Scaling the output is scaling the rows of W and the entries of b, (12) and (14), but M
-    values of β share one product with W.
+    Scaling the output equals scaling the rows of W and the entries of b, (12) and (14). Scaling
+    the output is cheaper, because all M values of β then share one product with W.
 
     Args:
         layer: a linear, convolutional or norm layer.
@@ -187,11 +105,11 @@ class Gated(nn.Module):
                 `System` the first axis is no multiple of the batch.
         """
         try:
-            log_beta = _log_beta.get()
+            log_beta = log_beta_now.get()
         except LookupError:
             raise RuntimeError("no β is set: call a gated model inside `with at(beta):`") from None
         h = self.layer(h)
-        # Plain tests: this runs for every layer of every step.
+        # Plain tests, because `require` would format its message for every layer of every step.
         if len(h) % (rows := batch_rows.get()):
             mend = (
                 f"its first axis is not the batch of {rows}; put the batch first (batch_first=True)"
@@ -201,19 +119,21 @@ class Gated(nn.Module):
             mend = f"give a multiple of the {len(log_beta)} values of β"
             require(False, "batch size", len(h), mend)
         shape = [len(log_beta)] + [1] * h.dim()
+        # The batch axis becomes two, so an axis counted from the front moves by one.
         shape[self.axis + (self.axis > 0)] = -1
-        h = h.unflatten(0, (len(log_beta), -1))
-        s, shift = self.gate.modulation(log_beta)
-        s = s.to(h.dtype).view(shape)  # (M, 1, m), m in its axis
+        h = h.unflatten(0, (len(log_beta), -1))  # (M·N, …) → (M, N, …)
+        s, shift = self.gate.modulation(log_beta)  # (M, m)
+        s = s.to(h.dtype).view(shape)  # (M, 1, …, m, …), m in the layer's axis
         h = h * s if shift is None else torch.addcmul(shift.to(h.dtype).view(shape), h, s)
-        return h.flatten(0, 1)
+        return h.flatten(0, 1)  # (M·N, …)
 
 
 _NORMS = (
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.GroupNorm),
 )
-# Scaled input, scaled output, channel by channel: a norm behind them still divides the scale out.
+
+# These pass a channel's scale on: a norm behind them still divides it out.
 _PASSED = (
     *(nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
@@ -224,12 +144,14 @@ _PASSED = (
 
 
 def _scales(layer: nn.Module, kinds: type | UnionType) -> bool:
-    """Whether scaling the layer's own weight scales its output, as it does in these kinds.
+    """Whether scaling the layer's weight scales its output, as it does in these kinds of layers.
 
-    Not where a subclass makes another use of the weight, or where the weight is made of others.
+    It does not where a subclass makes another use of the weight in its forward pass, nor where
+    the weight is computed from other parameters (weight norm, spectral norm, pruning).
     """
     if not isinstance(layer, kinds) or "weight" not in layer._parameters:
         return False
+    # A subclass whose forward pass is PyTorch's own uses the weight as PyTorch does.
     kept = ("forward", "_conv_forward")
     own = next(c for c in type(layer).__mro__ if c.__module__.startswith("torch.nn"))
     return all(getattr(type(layer), name, 0) is getattr(own, name, 0) for name in kept)
@@ -249,11 +171,11 @@ def _outputs(layer: nn.Module) -> tuple[int, int] | None:
 
 
 def _gated_layers(model: nn.Module, behind_norms: bool) -> list[nn.Module]:
-    """Which layers of a model take a gate, in order.
+    """Which layers of a model take a gate, in the order of their registration.
 
-    A norm divides out any scale of its input. So where one follows a layer (in the order of
-    registration, with as many channels, behind no more than layers that pass a scale on) the gate
-    goes after the norm, if `behind_norms`.
+    A norm divides out any scale of its input, so a gate on the layer before it would do nothing.
+    Where a norm of as many channels follows a layer, with nothing but `_PASSED` between the two,
+    the norm takes the gate in the layer's place, if `behind_norms`.
     """
     leaves = [
         m
@@ -279,20 +201,21 @@ def hyperize(
 ) -> Model:
     """A copy of any model with a gate on each linear and convolutional layer inside it.
 
-    That is each `Linear`, `Conv1d`, `Conv2d` and `Conv3d` that the model calls; recurrent and
-    transposed layers stay plain, those with a reparametrised weight, subclasses with a forward pass
-    of their own, and layers inside `nn.MultiheadAttention`, which reads their weights without
-    calling them. The first axis of what reaches a layer must be the batch. Where a batch, group or
-    instance norm of as many channels follows a layer in the order of registration, directly or
-    behind (leaky) ReLU, pools, zero padding, flattening, upsampling or dropout, the gate acts after
-    the norm, which would cancel it otherwise.
+    Gated is each `Linear`, `Conv1d`, `Conv2d` and `Conv3d` that the model calls. These stay plain:
+    recurrent and transposed layers, layers whose weight is reparametrised, subclasses with a
+    forward pass of their own, and layers inside `nn.MultiheadAttention`, which reads their weights
+    without calling them. The first axis of what reaches a layer must be the batch.
+
+    A batch, group or instance norm would cancel a gate before it. Where one of as many channels
+    follows a layer in the order of registration, directly or behind (leaky) ReLU, pools, zero
+    padding, flattening, upsampling or dropout, the gate therefore acts after the norm.
 
     Args:
         seed: seed of the gates' initial parameters.
-        gate: makes a layer's gate from its number of outputs m; the paper's by default. One of your
-            own derives from `Gate` and has `modulation(log_beta)` return (s, shift), (M, m) each
-            or None for no shift.
-        behind_norms: False leaves the gate on the layer itself, norm or not.
+        gate: makes a layer's gate from its number of outputs m; the paper's by default. A gate of
+            your own derives from `Gate`, and its `modulation(log_beta)` returns scale and shift,
+            (M, m) each, or None for no shift.
+        behind_norms: False leaves the gate on the layer itself, whether or not a norm follows.
 
     Raises:
         ValueError: the model has no layer to gate, or is gated already.
@@ -321,33 +244,13 @@ def hyperize(
             gated[key] = Gated(layer, gate(size), axis).to(like.device)
     for m in model.modules():
         if isinstance(m, nn.TransformerEncoderLayer):
-            m.activation_relu_or_gelu = 0  # no fast path, which reads weights without a call
+            # The layer's fast path reads the weights without calling the layers: switch it off.
+            m.activation_relu_or_gelu = 0
     return _replace(model, gated)
 
 
-def opened(system: System, betas: tuple[float, float]) -> System:
-    """The same system with an `Opening` of each feature at both ends of the link.
-
-    The device's scales (μ, log θ²), the network's the received ẑ: a closed feature leaves no
-    rate, and lets no noise into the network. Each end has parameters of its own.
-
-    Args:
-        system: gated or plain; its modules are used, not copied.
-        betas: the ends of the range of β.
-    """
-    device, network = (
-        Gated(nn.Identity(), Opening(system.features, betas, copies), -1) for copies in (2, 1)
-    )
-    return System(
-        nn.Sequential(system.device, device),
-        nn.Sequential(network, system.network),
-        system.channel,
-        system.features,
-    )
-
-
 class Scaled(nn.Module):
-    """h ⊙ s for a fixed s, which is what an opening folds to."""
+    """h ⊙ s for a fixed s: what a gate on no layer of its own, such as an opening, folds to."""
 
     def __init__(self, s: Float[Tensor, " m"]) -> None:
         super().__init__()
@@ -358,10 +261,11 @@ class Scaled(nn.Module):
 
 
 def fold(model: Model, beta: float) -> Model:
-    """The plain model that a gated one is at one β: gates multiplied into weights (12), (14).
+    """The plain model that a gated one is at one β: gates multiplied into weights, (12) and (14).
 
-    It gives the same outputs, needs no β and costs what the model cost before `hyperize`. A
-    weight that layers share is no longer shared: each has its own gate in it.
+    The folded model gives the same outputs as the gated one at this β, needs no `at`, and costs
+    what the model cost before `hyperize`. Layers that shared one weight no longer share it,
+    because each layer has its own gate multiplied in.
 
     Raises:
         ValueError: β is not one number, finite and positive.
@@ -370,7 +274,7 @@ def fold(model: Model, beta: float) -> Model:
     model = copy.deepcopy(model)
     with at(beta), torch.no_grad():
         folded = {
-            id(m): _modulated(m.layer, *m.gate.modulation(_log_beta.get()))
+            id(m): _modulated(m.layer, *m.gate.modulation(log_beta_now.get()))
             for m in model.modules()
             if isinstance(m, Gated)
         }
@@ -380,10 +284,11 @@ def fold(model: Model, beta: float) -> Model:
 def _modulated(
     layer: nn.Module, s: Float[Tensor, "1 m"], shift: Float[Tensor, "1 m"] | None
 ) -> nn.Module:
-    """The layer with output unit i scaled by s_i, and moved by what the shift says."""
+    """The layer with output unit i scaled by s_i, and moved by the shift if there is one."""
     s = s[0]
     if isinstance(layer, nn.Identity):
         return Scaled(s)
+    # A norm without weights takes the scale as its weight.
     if isinstance(layer, _NORMS) and not layer.affine:
         layer.affine = True
         layer.weight, layer.bias = nn.Parameter(torch.ones_like(s)), nn.Parameter(0 * s)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from hvib.config import require
-from hvib.models import Output
+from hvib.check import require
+from hvib.system import Output
 
 
 def feature_kl(
@@ -23,7 +23,8 @@ def gaussian_kl(
 ) -> Float[Tensor, "*batch"]:
     """KL( N(mean, diag variance) ‖ N(0, I) ) in nats: the summand of the rate (9).
 
-    For the received feature, `variance` is that of Θ + σ²I, channel noise included.
+    For the rate, `variance` is the diagonal of Θ + σ²I: that of the received feature, channel noise
+    included.
     """
     return feature_kl(mean, variance).sum(-1)
 
@@ -33,8 +34,9 @@ def distortion(
 ) -> Float[Tensor, "*batch"]:
     """d(y, ŷ) of (7) for each example.
 
-    Integer targets are classes: cross-entropy of the logits `prediction`, in nats. Real
-    targets, of `prediction`'s shape: squared error summed over the last axis.
+    Integer targets are classes, and d is the cross-entropy of the logits `prediction` in nats.
+    Real targets have the shape of `prediction`, and d is the squared error summed over the last
+    axis.
 
     Raises:
         ValueError: the targets' shape does not go with the predictions'.
@@ -89,29 +91,29 @@ def draw_betas(
 ) -> Float[Tensor, " M"]:
     """M draws of β for one step of (17): uniform in log β over the range, stratified.
 
-    One draw falls in each of M equal parts of the range, so that every step sees small and
-    large β alike: the same expectation (15) as independent draws, with less variance.
+    One draw falls in each of M equal parts of the range of log β, so that every step sees small
+    and large β alike. The expectation (15) is that of independent draws, the variance is less.
     """
     return between(beta_min, beta_max, stratified(count, generator))
 
 
 def between(beta_min: float, beta_max: float, u: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
-    """The β at the shares u of the range, from 0 at its lower end to 1, even in log β."""
+    """The β at the positions u in the range: 0 is its lower end, 1 its upper, even in log β."""
     low, high = torch.tensor([beta_min, beta_max], dtype=torch.float64).log().tolist()
     return (low + (high - low) * u).exp()
 
 
-class Scale:
-    """A running estimate of C(β) in each of the M strata of `draw_betas`.
+class RunningObjective:
+    """A running estimate of the objective C(β) in each of the M strata of `draw_betas`.
 
-    Weighting each share's loss by 1 / C(β)^p gives the gradient of E_β[log C(β)] for p = 1, up to
-    what C varies within a stratum, and that of (15) for p = 0. A mini-batch's own C is no
-    substitute: its noise is in the loss too, and the quotient is biased. The estimate has this
-    step's in it as well, with a weight of 1 − `memory`.
+    Training divides each share's loss by C(β)^p. For p = 1 that is the gradient of E_β[log C(β)],
+    up to how much C varies within a stratum; for p = 0 it is the gradient of (15). The C of the
+    mini-batch alone would not do, because its noise is the noise of the loss too, and the quotient
+    would be biased. The estimate is an exponential mean over the steps, this step included.
 
     Args:
         power: p.
-        memory: share of the estimate that each step keeps.
+        memory: how much of the estimate each step keeps.
     """
 
     def __init__(self, power: float, memory: float = 0.98) -> None:
@@ -121,6 +123,7 @@ class Scale:
 
     def weights(self, losses: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
         """1 / C^p after this step's losses are taken in."""
+        # As in Adam, the sum of the weights corrects for the start at 0.
         self.sum = self.memory * self.sum + (1 - self.memory) * losses.detach()
         self.weight = self.memory * self.weight + 1 - self.memory
         return (self.sum / self.weight) ** -self.power

@@ -4,17 +4,24 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 import yaml
 from hypothesis import settings
+from made_up import BETAS, fake, vib
 from xdist.scheduler import LoadScopeScheduling
 
-from hvib.data import PROJECT, data_root
+from hvib.book.curves import Curve, Key, collect
+from hvib.data import Data
+from hvib.methods import METHODS, Method
+from hvib.project import PROJECT
+from hvib.tasks import TASKS, Task, load
+from hvib.tasks.images import data_root
 
 # No test is timed, and a failure found once is found again.
 settings.register_profile("hvib", deadline=None, derandomize=True)
@@ -46,6 +53,38 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty ledger in place of the project's."""
     monkeypatch.setenv("HVIB_RESULTS", str(tmp_path / "results"))
     return tmp_path / "results"
+
+
+Register = Callable[[Task | Method], None]
+
+
+@pytest.fixture
+def register() -> Iterator[Register]:
+    """Makes a task or a method known, in place of another of its name, until the test ends."""
+    added = set()
+
+    def add(value: Task | Method) -> None:
+        registry = TASKS if isinstance(value, Task) else METHODS
+        registry.register(value)  # type: ignore[arg-type]  # each value in its own
+        added.add((registry, value.name))
+
+    yield add
+    for registry, name in added:
+        registry.forget(name)
+
+
+@pytest.fixture
+def curves() -> Iterator[dict[Key, list[Curve]]]:
+    """Made-up curves of VIB and of Hyper-VIB on MNIST, three seeds each."""
+    records = [fake("vib", s, vib, betas=(b,)) for s in range(3) for b in BETAS]
+    records += [fake("hyper-vib", s, lambda b, s=s: 0.98 - s / 1e3) for s in range(3)]  # type: ignore[misc]
+    yield collect(records)
+    plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def digits() -> Data:
+    return load("digits")
 
 
 @pytest.fixture(autouse=True)

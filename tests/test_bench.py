@@ -1,6 +1,7 @@
 """The benchmark counts the work it divides by; the timings themselves are not tested."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hvib import bench, objective
-from hvib.config import make_run
-from hvib.models import build
+from hvib import objective
+from hvib.book import bench
+from hvib.tasks import build, make_run
 
 
 def test_products_of_a_step_are_counted_as_torch_counts_them() -> None:
@@ -89,7 +90,7 @@ def test_ratios_are_filed_and_read_back(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(FileNotFoundError, match="bench --record"):
         bench.recorded()
     ratios = [bench.Ratio("a / b", 1.5, 1.4, 1.6, "≤ 2"), bench.Ratio("c / d", 3.0, 2.0, 4.0)]
-    bench.record(ratios)
+    bench.file_ratios(ratios)
     ((environment, found),) = bench.recorded()
     assert found == ratios
     assert environment["threads"] == torch.get_num_threads()
@@ -101,7 +102,7 @@ def test_each_number_format_has_its_own_record(
     monkeypatch.setenv("HVIB_RESULTS", str(tmp_path))
     for products, ratio in (("float32", 2.0), ("bfloat16", 1.0), ("float32", 3.0)):
         monkeypatch.setattr(bench.ledger, "environment", lambda *_, p=products: {"products": p})
-        bench.record([bench.Ratio("a / b", ratio, ratio, ratio)])
+        bench.file_ratios([bench.Ratio("a / b", ratio, ratio, ratio)])
     found = [(where["products"], ratios[0].median) for where, ratios in bench.recorded()]
     assert found == [("bfloat16", 1.0), ("float32", 3.0)]
 
@@ -120,3 +121,41 @@ def test_each_number_format_has_its_own_record(
 )
 def test_a_ratio_tells_whether_its_aim_is_missed(median: float, aim: str, missed: bool) -> None:
     assert bench.Ratio("a / b", median, median, median, aim).missed is missed
+
+
+def test_actions_take_turns_and_warming_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, log = [0.0], []
+
+    def action(name: str) -> None:
+        log.append(name)
+        clock[0] += len(log)  # the k-th call takes k seconds
+
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    times = bench.in_turn([lambda: action("a"), lambda: action("b")], rounds=2, warm=1)
+    assert log == ["a", "b"] * 3
+    assert times == [[3, 5], [4, 6]]
+
+
+def test_ratios_of_all_formats_stand_side_by_side() -> None:
+    missed, met = (
+        bench.Ratio("a / b", 2.5, 2.25, 2.75, "≤ 2"),
+        bench.Ratio("a / b", 1.5, 1, 2, "≤ 2"),
+    )
+    alone = bench.Ratio("c / d", 3, 3, 3)
+    rows = bench.ratio_rows(
+        [({"products": "float32"}, [missed, alone]), ({"products": "bf"}, [met])]
+    )
+    assert rows == [
+        {
+            "ratio": "a / b",
+            "float32 products": "**2.50** (2.25 to 2.75)",
+            "bf products": "1.50 (1.00 to 2.00)",
+            "aim": "≤ 2",
+        },
+        {
+            "ratio": "c / d",
+            "float32 products": "3.00 (3.00 to 3.00)",
+            "bf products": "",
+            "aim": "",
+        },
+    ]

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from hvib.data import PROJECT
+from hvib.project import PROJECT
 
 
 class Page(HTMLParser):

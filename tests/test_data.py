@@ -1,33 +1,21 @@
-"""Loaders: what they give and what they say when they cannot."""
+"""Splits of data, and the mini-batches drawn from them."""
 
-import struct
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from conftest import needs_cifar10
 
-from hvib import data
-from hvib.data import Data, Split, load, reals
-
-
-def test_digits_are_embedded_and_split_without_overlap() -> None:
-    d = load("digits")
-    assert [len(s) for s in (d.train, d.validation, d.test)] == [1197, 300, 300]
-    assert d.train.x.shape[1:] == (1, 8, 8)
-    assert float(d.train.x.min()) == 0
-    assert float(d.train.x.max()) == 1
-    assert set(d.test.y.tolist()) == set(range(10))
-    images = {s.x[i].numpy().tobytes() for s in (d.validation, d.test) for i in range(len(s))}
-    assert not images & {d.train.x[i].numpy().tobytes() for i in range(len(d.train))}
+from hvib.data import Batcher, Data, Split, reals
+from hvib.project import PROJECT
+from hvib.tasks import load
+from hvib.tasks.digits import digits
+from hvib.tasks.images import data_root
 
 
 def test_digest_follows_the_values() -> None:
     d = load("digits")
-    other = data.Data(d.train, d.test, d.validation)
-    assert d.md5 == data.digits().md5
+    other = Data(d.train, d.test, d.validation)
+    assert d.md5 == digits().md5
     assert d.md5 != other.md5
     tensors = [Split(s.x.clone(), s.y) for s in d.splits]
     own = Data(*tensors)
@@ -58,69 +46,66 @@ def test_pixels_are_scaled_to_unit_range() -> None:
     assert len(Split(x, x)) == 3
 
 
-@pytest.mark.parametrize(("task", "kind"), [("mnist", "MNIST"), ("cifar10", "CIFAR10")])
-def test_missing_images_say_where_and_how(
-    task: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HVIB_DATA", str(tmp_path))
-    says = rf"HVIB_DATA = .*no intact {kind} here.*datasets\.{kind}\(.*download=True.*digits"
-    with pytest.raises(data.MissingData, match=says):
-        data.LOADERS[task]()
-
-
-def test_damaged_cifar10_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    for name in ("test_batch", "batches.meta", *(f"data_batch_{k}" for k in range(1, 6))):
-        (folder / name).write_bytes(b"not it")
-    monkeypatch.setenv("HVIB_DATA", str(tmp_path))
-    with pytest.raises(data.MissingData, match="no intact CIFAR10 here"):
-        data.cifar10()
-
-
-@needs_cifar10
-def test_cifar10_is_split_as_said() -> None:
-    d = load("cifar10")
-    assert [len(s) for s in (d.train, d.validation, d.test)] == [45_000, 5_000, 10_000]
-    assert d.train.x.shape[1:] == (3, 32, 32)
-    assert d.train.x.dtype == torch.uint8
-    assert set(d.test.y.tolist()) == set(range(10))
-
-
-def test_damaged_mnist_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for part, count in (("train", 60), ("t10k", 10)):
-        images = np.zeros((count, 28, 28), np.uint8).tobytes()
-        header = struct.pack(">IIII", 2051, count, 28, 28)
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + images)
-        labels = struct.pack(">II", 2049, count) + bytes(count)
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(labels)
-    monkeypatch.setenv("HVIB_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match="the MNIST files here are damaged"):
-        data.mnist()
-
-
-def test_a_torchvision_that_cannot_import_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(ImportError, match=r"the pair that requirements.txt pins"):
-        data.mnist()
-
-
-def test_data_are_loaded_once_and_anew_from_another_loader(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load("digits") is load("digits")
-    shifted = Split(load("digits").test.x + 1, load("digits").test.y)
-    monkeypatch.setitem(data.LOADERS, "digits", lambda: data.Data(shifted, shifted, shifted))
-    assert load("digits").test is shifted
-
-
-def test_unknown_task_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="task = 'emnist': unknown; choose one of bluetooth, "):
-        load("emnist")
-
-
 def test_data_lie_where_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HVIB_DATA", "somewhere")
-    assert data.data_root() == Path("somewhere")
+    assert data_root() == Path("somewhere")
     monkeypatch.delenv("HVIB_DATA")
-    assert data.data_root() == data.PROJECT / "data"
+    assert data_root() == PROJECT / "data"
+
+
+@pytest.mark.parametrize(("shift", "flip", "erase"), [(1, False, 0), (0, True, 0), (0, False, 1)])
+def test_augmentations_are_for_images(shift: int, flip: bool, erase: int) -> None:
+    table = Split(torch.zeros(10, 44, 3), torch.zeros(10, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"for images \(N, C, H, W\) and x is \(10, 44, 3\)"):
+        Batcher(table, shift, flip, erase)
+
+
+def test_batches_shift_images_by_whole_pixels_with_zeros_behind() -> None:
+    x = torch.arange(1, 37, dtype=torch.float32).view(1, 1, 6, 6)
+    batches = Batcher(Split(x, torch.zeros(1)), shift=2)
+    g = torch.Generator().manual_seed(0)
+    seen = set()
+    for _ in range(200):
+        image = batches(torch.tensor([0]), g)[0][0, 0]
+        moves = [
+            (i, j)
+            for i in range(-2, 3)
+            for j in range(-2, 3)
+            if torch.equal(image, _moved(x[0, 0], i, j))
+        ]
+        assert len(moves) == 1
+        seen.add(moves[0])
+    assert len(seen) == 25
+
+
+def test_batches_mirror_half_of_the_images() -> None:
+    x = torch.arange(6, dtype=torch.uint8).view(1, 1, 2, 3)
+    batches = Batcher(Split(x, torch.zeros(1)), flip=True)
+    images = batches(torch.zeros(400, dtype=torch.int64), torch.Generator().manual_seed(0))[0]
+    mirrored = [torch.equal(image, reals(x[0]).flip(-1)) for image in images]
+    assert all(m or torch.equal(i, reals(x[0])) for m, i in zip(mirrored, images, strict=True))
+    assert 150 < sum(mirrored) < 250
+
+
+def test_batches_blank_one_whole_square_anywhere_in_each_image() -> None:
+    x = torch.arange(1, 61, dtype=torch.float32).view(1, 2, 5, 6)
+    batches = Batcher(Split(x, torch.zeros(1)), erase=3)
+    images = batches(torch.zeros(400, dtype=torch.int64), torch.Generator().manual_seed(0))[0]
+    corners = set()
+    for image in images:
+        blank = image[0] == 0
+        i, j = blank.nonzero()[0].tolist()
+        wanted = x[0].clone()
+        wanted[:, i : i + 3, j : j + 3] = 0
+        assert blank.sum() == 9
+        assert torch.equal(image, wanted)
+        corners.add((i, j))
+    assert corners == {(i, j) for i in range(3) for j in range(4)}
+    with pytest.raises(ValueError, match="erase = 6: give at most the images' 5 pixels"):
+        Batcher(Split(x, torch.zeros(1)), erase=6)
+
+
+def _moved(image: torch.Tensor, i: int, j: int) -> torch.Tensor:
+    moved = torch.roll(image, (i, j), (0, 1))
+    rows, columns = torch.arange(6)[:, None] - i, torch.arange(6)[None] - j
+    return moved * ((rows >= 0) & (rows < 6) & (columns >= 0) & (columns < 6))

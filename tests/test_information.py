@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 
-from hvib.information import Source, discrete_information, entropy
+from hvib.theory.information import Source, discrete_information, entropy
 
 finite = st.floats(-4, 4)
 

@@ -8,19 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from filelock import Timeout
 from safetensors.torch import load_file
 
-from hvib import config, ledger
-from hvib.ablation import settings, variants
-from hvib.config import Run, make_run, page, plan
-from hvib.estimators import known_shape_bound
-from hvib.ledger import DamagedRecord, Record
-from hvib.ranging import LINKS, SEEDS, simulate
-from hvib.search import RECORDED, course, possible
-from hvib.train import Diverged, evaluate
+from hvib import ledger
+from hvib.book.plan import page
+from hvib.evaluation import evaluate
+from hvib.ledger import DamagedRecord, Record, obtaining, verification
+from hvib.ledger.record import save_tensors
+from hvib.run import Run
+from hvib.tasks import load, make_run
+from hvib.train import Diverged
 
 RUN = make_run("digits", "vib", "smoke", betas=(1e-3,))
 
@@ -34,7 +34,7 @@ def test_obtain_trains_once_and_then_reads(record: Record, monkeypatch: pytest.M
     def refuse(*args: Any, **kwargs: Any) -> Record:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(ledger, "execute", refuse)
+    monkeypatch.setattr(obtaining, "execute", refuse)
     assert ledger.obtain(RUN) == record
     with pytest.raises(AssertionError, match="trained again"):
         ledger.obtain(RUN, fresh=True)
@@ -94,7 +94,7 @@ def test_what_is_on_record_is_read_and_nothing_trained(
     def refuse(*args: object, **kwargs: object) -> Record:
         raise AssertionError("trained")
 
-    monkeypatch.setattr(ledger, "execute", refuse)
+    monkeypatch.setattr(obtaining, "execute", refuse)
     assert ledger.on_record([replace(RUN, seed=7), RUN]) == [record]
 
 
@@ -116,7 +116,7 @@ def test_a_killed_sweep_resumes_with_what_is_left(
             raise KeyboardInterrupt
         return real(run, **kwargs)
 
-    monkeypatch.setattr(ledger, "execute", killed_in_the_second)
+    monkeypatch.setattr(obtaining, "execute", killed_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         ledger.sweep(runs, progress=False)
     assert [r.config for r in ledger.sweep(runs, progress=False)] == runs
@@ -146,7 +146,7 @@ def test_weights_are_kept_where_a_page_asks_for_them(network: str, results: Path
     assert not any(module.training for module in model.modules())
     record = ledger.find(run)
     assert record
-    found = evaluate(model, ledger.load("digits").test, run.betas, draws=run.draws)
+    found = evaluate(model, load("digits").test, run.betas, draws=run.draws)
     for row, recorded in zip(found, record.rows("test"), strict=True):
         assert row["objective"] == pytest.approx(recorded["objective"], rel=1e-5)
     before = ledger.weights_of(run).stat().st_mtime_ns
@@ -179,10 +179,10 @@ def test_a_run_in_another_s_hands_is_waited_for_after_all_others(
     def busy_at_first(run: Run, *, wait: float, **kwargs: Any) -> Record:
         order.append((runs.index(run), wait))
         if len(order) == 1:
-            raise ledger.Timeout("busy")
+            raise Timeout("busy")
         return real(run, wait=wait, **kwargs)
 
-    monkeypatch.setattr(ledger, "obtain", busy_at_first)
+    monkeypatch.setattr(obtaining, "obtain", busy_at_first)
     assert len(ledger.sweep(runs, progress=False)) == 2
     assert order == [(0, 0.0), (1, 0.0), (0, -1.0)]
 
@@ -199,7 +199,7 @@ def test_a_diverged_run_keeps_its_weights_and_the_others_go_on(
             raise Diverged(run.betas[0], 5, {"weight": torch.ones(2)}, run)
         return real(run, **kwargs)
 
-    monkeypatch.setattr(ledger, "execute", diverge_first)
+    monkeypatch.setattr(obtaining, "execute", diverge_first)
     with pytest.raises(ExceptionGroup, match="runs that diverged"):
         ledger.sweep(runs, progress=False, report=said.append)
     assert ledger.find(runs[1]) is not None
@@ -211,7 +211,7 @@ def test_a_diverged_run_keeps_its_weights_and_the_others_go_on(
 
 def test_weights_under_two_names_are_kept(tmp_path: Path) -> None:
     weight = torch.ones(2, 2)
-    ledger._save({"one": weight, "other": weight.t()}, tmp_path / "tied.safetensors")
+    save_tensors({"one": weight, "other": weight.t()}, tmp_path / "tied.safetensors")
     assert load_file(tmp_path / "tied.safetensors").keys() == {"one", "other"}
 
 
@@ -228,69 +228,8 @@ def test_verify_retrains_and_finds_a_record_true_or_false(record: Record) -> Non
 def test_verify_refuses_a_record_of_something_else(
     record: Record, name: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "execute", None)  # nothing is trained before all are checked
+    # Nothing is trained before all are checked.
+    monkeypatch.setattr(verification, "execute", None)
     other = replace(record, **{name: value})
     with pytest.raises(ValueError, match=f"{name} = .*: the record {RUN.slug} has {value!r}"):
         ledger.verify([record, other], progress=False)
-
-
-def test_committed_records_cover_the_pages() -> None:
-    """The book builds without data: every recorded page has its whole plan on file."""
-    for task in ("mnist", "cifar10", "bluetooth", "wifi"):
-        missing = [run.slug for run in page(task) if ledger.find(run) is None]
-        assert not missing, task
-
-
-@pytest.mark.parametrize("task", RECORDED)
-def test_committed_records_cover_the_searches(task: str) -> None:
-    def on_record(run: Run) -> Record:
-        record = ledger.find(run)
-        assert record, run.slug
-        return record
-
-    for seed in (0, 1, 2):
-        run = make_run(task, "vib", seed=seed, epochs=RECORDED[task])
-        for name in possible(run):
-            course(name, run, on_record)
-
-
-@pytest.mark.parametrize("task", ["digits", "mnist", "bluetooth"])
-def test_committed_records_cover_the_ablations(task: str) -> None:
-    for seed in config.SEEDS["full"]:
-        paper = make_run(task, "hyper-vib", seed=seed)
-        runs = [run for group in variants(paper).values() for run in group.values()]
-        runs += [run for run in plan(task, seeds=(seed,)) if run.method == "vib"]
-        runs += [replace(paper, precision="float32")] * (task == "bluetooth")
-        assert not [run.slug for run in runs if ledger.find(run) is None]
-
-
-@pytest.mark.parametrize("task", ["mnist", "bluetooth", "wifi"])
-def test_committed_records_cover_the_tuned_systems(task: str) -> None:
-    runs = [make_run(task, "hyper-vib-tuned", seed=seed) for seed in config.SEEDS["full"]]
-    runs += [replace(run, method="hyper-vib-ordered", precision="float32") for run in runs]
-    assert len(ledger.on_record(runs)) == 2 * len(config.SEEDS["full"])
-
-
-def test_committed_records_cover_the_settings() -> None:
-    runs = [run for found in settings().values() for run in found]
-    assert not [run.slug for run in runs if ledger.find(run) is None]
-
-
-def test_no_network_on_record_beats_its_bound() -> None:
-    """The bound for one who is told all but the delay: a leak of the target would be below it."""
-    for link in LINKS.values():
-        scene = simulate(link, 2000, SEEDS["test"])
-        assert scene.paths
-        floor = float(np.mean(known_shape_bound(scene.paths, link, 20) ** 2))
-        found = [r for r in ledger.records() if r.config.task == link.name]
-        assert found
-        for record in found:
-            assert min(row["metric"] for row in record.rows("test")) > floor, record.config.slug
-
-
-def test_committed_records_are_sound() -> None:
-    found = ledger.records()  # warnings are errors here
-    assert found
-    for task in {record.config.task for record in found}:
-        assert len({record.data_md5 for record in found if record.config.task == task}) == 1
-    assert {record.config.profile for record in found} == {"full"}

@@ -15,8 +15,10 @@ import pytest
 from conftest import needs_cifar10, needs_mnist
 
 from hvib import ledger
-from hvib.config import PROFILES, page, plan
-from hvib.data import PROJECT
+from hvib.book.plan import page, plan, studies
+from hvib.project import PROJECT
+from hvib.run import Run
+from hvib.tasks import TASKS
 
 NOTEBOOKS = [PROJECT / "book" / "index.ipynb", *sorted((PROJECT / "notebooks").glob("*.ipynb"))]
 
@@ -102,17 +104,40 @@ def test_notebook_runs_afresh_in_profile_smoke(path: Path, results: Path, tmp_pa
         assert sorted(results.rglob("*.json")) == before
         return
     named = path.stem.split("-", 1)[1]
-    # What a reader without the files does; and quick, for a page that is no task's.
-    task = named if named in PROFILES and _has_data(named) else "digits"
-    execute(path, tmp_path, dataset=task, **SMOKE)
+    dataset = _dataset(named)
+    execute(path, tmp_path, dataset=dataset, **SMOKE)
     found = {record.config for record in ledger.records()}
-    assert {(run.task, run.profile, run.snr_db) for run in found} >= {(task, "smoke", 10)}
+    assert {(run.task, run.profile, run.snr_db) for run in found} >= {
+        (task, "smoke", 10) for task in dataset.split(",")
+    }
     assert {run.seed for run in found} == {0, 1}
-    if named not in PROFILES:
-        return
+    if expected := _expected(named, dataset):
+        assert found == set(expected)
+
+
+RANGING = ("bluetooth", "wifi")
+
+
+def _dataset(named: str) -> str:
+    """What a page is run with: its own task, or the digits for want of files and of time."""
+    if named == "ranging-studies":
+        return ",".join(RANGING)
+    return named if named in TASKS.all() and _has_data(named) else "digits"
+
+
+def _expected(named: str, dataset: str) -> list[Run]:
+    """The runs that a task's page obtains; none for a page that is no task's."""
+    settings: dict[str, Any] = {"seeds": (0, 1), "betas": tuple(RANGE.values()), "snr_db": 10}
+    if named == "ranging-studies":
+        return [run for task in RANGING for run in page(task, "smoke", **settings)]
+    if named in RANGING:  # the other studies have the page of both links
+        sixth = studies(dataset, "smoke", **settings)["a sixth"]
+        return plan(dataset, "smoke", **settings) + sixth
+    if named not in TASKS.all():
+        return []
     # The digits' studies are those of MNIST, for which they stand in.
-    expected = page if named in (task, "mnist") else plan
-    assert found == set(expected(task, "smoke", seeds=(0, 1), betas=RANGE.values(), snr_db=10))
+    every = page if named in (dataset, "mnist") else plan
+    return every(dataset, "smoke", **settings)
 
 
 def _has_data(task: str) -> bool:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
 
 from hvib import objective
-from hvib.models import Output
 from hvib.objective import Terms, distortion, draw_betas, gaussian_kl, terms
+from hvib.system import Output
 
 
 @given(st.integers(1, 5), st.integers(1, 70), st.integers(0, 2**31))
@@ -113,7 +113,7 @@ def test_a_range_of_one_point_draws_that_point() -> None:
 
 
 def test_scale_follows_the_size_of_each_share_and_forgets() -> None:
-    scale = objective.Scale(1.0, memory=0.9)
+    scale = objective.RunningObjective(1.0, memory=0.9)
     losses = torch.tensor([100.0, 1.0])
     torch.testing.assert_close(scale.weights(losses), 1 / losses)  # no bias towards the start
     for _ in range(200):
@@ -124,7 +124,7 @@ def test_scale_follows_the_size_of_each_share_and_forgets() -> None:
 def test_power_of_the_scale_goes_from_the_mean_objective_to_its_logarithm() -> None:
     losses = torch.tensor([9.0, 4.0])
     for power, expected in ((0.0, [1.0, 1.0]), (0.5, [1 / 3, 1 / 2]), (1.0, [1 / 9, 1 / 4])):
-        found = objective.Scale(power).weights(losses)
+        found = objective.RunningObjective(power).weights(losses)
         torch.testing.assert_close(found, torch.tensor(expected))
 
 
@@ -132,7 +132,7 @@ def test_weighted_gradient_is_that_of_the_mean_logarithm() -> None:
     w = torch.tensor([2.0, 3.0], requires_grad=True)
     losses = torch.stack([w[0] ** 2 + w[1], w[0] * w[1] ** 3])
     (expected,) = torch.autograd.grad(losses.log().mean(), w, retain_graph=True)
-    weights = objective.Scale(1.0).weights(losses)
+    weights = objective.RunningObjective(1.0).weights(losses)
     assert not weights.requires_grad
     (found,) = torch.autograd.grad((weights * losses).mean(), w)
     torch.testing.assert_close(found, expected)

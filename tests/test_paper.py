@@ -4,15 +4,15 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
-from hvib import diagrams
-from hvib.data import PROJECT
+from hvib.project import PROJECT
 
 # Equations (18) to (29) are on the page of the linear theorem.
 LINEAR = PROJECT / "notebooks" / "04-linear-theorem.ipynb"
+
+
 NUMBERS = range(1, 30 if LINEAR.exists() else 18)
 
 
@@ -60,18 +60,3 @@ def test_the_table_links_every_equation_figure_and_claim() -> None:
         assert label in table
     claims = re.findall(r"^\| (\d) \|", table, re.M)
     assert claims == [str(k) for k in range(1, 10)]
-
-
-@pytest.mark.parametrize("name", ["system", "hypernetwork", "layer"])
-def test_diagrams_keep_their_text_inside(name: str) -> None:
-    figure = getattr(diagrams, name)()
-    figure.canvas.draw()
-    frame = figure.bbox
-    for text in figure.axes[0].texts:
-        box = text.get_window_extent()
-        if text.get_text():
-            assert frame.x0 <= box.x0, text
-            assert box.x1 <= frame.x1, text
-            assert frame.y0 <= box.y0, text
-            assert box.y1 <= frame.y1, text
-    plt.close(figure)

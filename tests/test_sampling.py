@@ -7,8 +7,8 @@ import torch
 
 from hvib import hyperize, make_run
 from hvib.data import Split
-from hvib.models import build
-from hvib.sampling import Layout, gradients, layouts, separate, spread
+from hvib.tasks import build
+from hvib.theory.sampling import Layout, gradients, layouts, separate, spread
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -18,7 +18,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def test_all_layouts_cost_the_same_passes() -> None:
     for layout in layouts(64).values():
         assert layout.examples(1000, 64, generator()).numel() == 64
-        assert len(layout.betas(1e-6, 1.0, generator())) == layout.draws
+        assert len(layout.betas(1e-6, 1.0, generator())) == layout.count
 
 
 def test_draws_are_uniform_in_log_beta_stratified_or_not() -> None:

@@ -2,14 +2,29 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
-from test_claims import BETAS, fake
+from conftest import Register
+from made_up import BETAS, fake
 
-from hvib import ledger
-from hvib.config import ACCURACY, SQUARED_ERROR, Run, make_run
-from hvib.ledger import Record
-from hvib.search import SEARCHES, Found, course, possible, runs_to_grid, runs_until
+from hvib.book import search
+from hvib.book.search import (
+    SEARCHES,
+    Found,
+    at_end,
+    course,
+    courses_of,
+    possible,
+    runs_to_grid,
+    runs_until,
+    searched_tasks,
+    seeds_to_grid,
+    than_grid,
+)
+from hvib.ledger import Record, obtaining
+from hvib.run import Run
+from hvib.tasks import ACCURACY, SQUARED_ERROR, TASKS, make_run
 
 RUN = make_run("mnist", "vib", betas=BETAS)
 
@@ -47,7 +62,7 @@ def test_a_search_answers_with_the_best_on_validation_so_far(name: str) -> None:
 def test_networks_with_batch_norms_are_not_searched_in_one_stack() -> None:
     assert possible(RUN) == list(SEARCHES)
     left = possible(make_run("cifar10", "vib"))
-    assert set(SEARCHES) - set(left) == {"batched grid", "warm-started grid"}
+    assert set(SEARCHES) - set(left) == {"batched", "warm"}
 
 
 def test_errors_are_searched_for_their_least() -> None:
@@ -60,11 +75,11 @@ def test_errors_are_searched_for_their_least() -> None:
 def test_costs_are_in_whole_runs() -> None:
     obtain, asked = world()
     assert course("grid", RUN, obtain)[-1].runs == pytest.approx(13)
-    assert course("batched grid", RUN, obtain)[-1].runs == pytest.approx(13)
-    assert course("Hyper-VIB", RUN, obtain)[-1].runs == pytest.approx(1)
-    assert course("Hyper-VIB, 2× epochs", RUN, obtain)[-1].runs == pytest.approx(2)
+    assert course("batched", RUN, obtain)[-1].runs == pytest.approx(13)
+    assert course("hyper", RUN, obtain)[-1].runs == pytest.approx(1)
+    assert course("hyper-2x", RUN, obtain)[-1].runs == pytest.approx(2)
     asked.clear()
-    found = course("successive halving", RUN, obtain)
+    found = course("halving", RUN, obtain)
     assert [r.epochs for r in asked] == [2] * 13 + [7] * 4 + [20]
     assert asked[-1].betas == (pytest.approx(1e-2),)
     assert found[-1].runs == pytest.approx((13 * 2 + 4 * 7 + 20) / 20)
@@ -72,7 +87,7 @@ def test_costs_are_in_whole_runs() -> None:
 
 def test_chance_follows_the_seed() -> None:
     obtain, asked = world()
-    for name in ("grid", "random", "Bayesian"):
+    for name in ("grid", "random", "bayesian"):
         orders = []
         for seed in (0, 0, 1):
             asked.clear()
@@ -84,7 +99,7 @@ def test_chance_follows_the_seed() -> None:
 
 def test_the_bayesian_search_closes_in() -> None:
     obtain, asked = world(best=3e-5)
-    course("Bayesian", RUN, obtain)
+    course("bayesian", RUN, obtain)
     away = [abs(math.log10(run.betas[0] / 3e-5)) for run in asked]
     assert min(away[:4]) > 0.3
     assert min(away) < 0.05
@@ -104,9 +119,53 @@ def test_each_seed_is_held_against_its_own_grid() -> None:
     courses = {
         "grid": [one(0.8, 0.9), one(0.7, 0.7)],
         "random": [one(0.7, 0.8, 0.9), one(0.7, 0.7, 0.7)],
-        "Hyper-VIB": [one(0.85), one(0.6)],
+        "hyper": [one(0.85), one(0.6)],
     }
-    assert runs_to_grid(courses, ACCURACY) == {"grid": 1.5, "random": 2, "Hyper-VIB": math.inf}
+    never = math.inf
+    assert seeds_to_grid(courses, ACCURACY) == {
+        "grid": [2, 1],
+        "random": [3, 1],
+        "hyper": [never, never],
+    }
+    assert runs_to_grid(courses, ACCURACY) == {"grid": 1.5, "random": 2, "hyper": never}
+
+
+def test_searches_end_at_the_median_of_seeds() -> None:
+    def one(runs: int, test: float) -> list[Found]:
+        return [Found(1, 0.0, 1e-3, 0.0, 9.0), Found(runs, 0.0, 1e-3, 0.0, test)]
+
+    courses = {
+        "grid": [one(13, 0.4), one(13, 0.5), one(13, 0.9)],
+        "hyper": [one(2, 0.9), one(3, 0.8), one(7, 0.1)],
+        "random": [one(13, 0.3), one(13, 0.4), one(13, 0.6)],
+    }
+    assert at_end(courses, "test") == {"grid": 0.5, "hyper": 0.8, "random": 0.4}
+    assert at_end(courses, "runs") == {"grid": 13, "hyper": 3, "random": 13}
+    told = [than_grid(courses, key, SQUARED_ERROR) for key in ("hyper", "random")]
+    assert told == ["60% worse", "20% better"]
+    told = [than_grid(courses, key, ACCURACY) for key in ("hyper", "random")]
+    assert told == ["30 points better", "10 points worse"]
+
+
+def test_all_possible_searches_of_a_task_run_with_three_seeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search, "course", lambda key, run: [key, run.task, run.epochs, run.seed])
+    found = courses_of("cifar10", 3)
+    assert set(SEARCHES) - set(found) == {"batched", "warm"}
+    for key, courses in found.items():
+        assert courses == [[key, "cifar10", 3, seed] for seed in range(3)]
+
+
+def test_searched_are_the_paper_s_tasks_with_searches_on_record(register: Register) -> None:
+    mnist, wifi = TASKS.find("mnist"), TASKS.find("wifi")
+    assert list(searched_tasks()) == ["mnist", "cifar10", "bluetooth", "wifi"]
+    register(replace(wifi, search_epochs=0))
+    register(replace(mnist, search_epochs=7))
+    register(replace(wifi, name="mine", in_paper=None))
+    found = searched_tasks()
+    assert list(found) == ["mnist", "cifar10", "bluetooth"]
+    assert found["mnist"] == 7
 
 
 def test_an_unknown_search_is_named() -> None:
@@ -114,17 +173,17 @@ def test_an_unknown_search_is_named() -> None:
         course("annealing", RUN)
 
 
-@pytest.mark.parametrize("name", ["warm-started grid", "successive halving"])
+@pytest.mark.parametrize("name", ["warm", "halving"])
 def test_a_search_trains_and_is_on_record_afterwards(
     name: str, results: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run("digits", "vib", "smoke", betas=(1e-3, 1e-2, 1.0), epochs=4)
     found = course(name, run)
-    costs = {"warm-started grid": 1 + 2 / 4, "successive halving": (3 * 1 + 1 * 4) / 4}
+    costs = {"warm": 1 + 2 / 4, "halving": (3 * 1 + 1 * 4) / 4}
     assert found[-1].runs == pytest.approx(costs[name])
 
     def refuse(*args: object, **kwargs: object) -> Record:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(ledger, "execute", refuse)
+    monkeypatch.setattr(obtaining, "execute", refuse)
     assert course(name, run) == found

@@ -1,0 +1,1 @@
+"""What only the book needs: plans, curves, statistics, verdicts, figures."""

@@ -1,0 +1,117 @@
+"""A run trained and evaluated: what its record says, but for filing it."""
+
+import functools
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hvib.data import Data
+from hvib.evaluation import evaluate
+from hvib.ledger.record import Record, file, save_tensors
+from hvib.methods.registry import method_of
+from hvib.project import PROJECT
+from hvib.run import Run
+from hvib.system import Stacked, System
+from hvib.tasks.registry import load
+from hvib.train import fit, product_dtype, torch_device
+
+
+def environment(run: Run, device: torch.device) -> dict[str, Any]:
+    """The machine and the versions that a run's numbers and seconds belong to."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return {
+        "device": device.type,
+        "name": name,
+        "threads": torch.get_num_threads(),
+        "products": str(product_dtype(run, device)).removeprefix("torch."),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_name() -> str:
+    return torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
+
+
+@functools.cache  # asked at a process's first run: later edits are not what it runs
+def _commit() -> str | None:
+    """The commit that ran, marked `+` where `hvib` differs from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=PROJECT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(
+            git("status", "--porcelain", "--", "hvib")
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+TRAIN_EXAMPLES = 10_000
+"""How many training examples the curve's split `train` is evaluated on at most, unshifted."""
+
+
+def execute(
+    run: Run, *, device: str = "auto", progress: bool = False, weights: Path | None = None
+) -> Record:
+    """Train and evaluate a run; no record is filed.
+
+    Args:
+        weights: file to save the trained weights in.
+
+    Raises:
+        ValueError: a setting does not fit the method, the data or the machine.
+        MissingData: the data set is not on disk.
+        Diverged: a loss is not finite.
+    """
+    where = torch_device(device)
+    method = method_of(run)
+    data = load(run.task)
+    # Taken before training, so that data that cannot be digested cost no run.
+    digest = data.md5
+    model = method.build(run)
+    course = fit(model, data, run, device=device, progress=progress)
+    if weights:
+        file(weights, lambda partial: save_tensors(model.state_dict(), partial))
+    return Record(
+        config=run,
+        curve=curve(model, data.limited(run.limit), run),
+        seconds=round(course.seconds, 3),
+        steps=course.steps,
+        epochs=len(course.epoch_objectives),
+        parameters=parameters_of(model),
+        environment=environment(run, where),
+        data_md5=digest,
+        commit=_commit(),
+    )
+
+
+def parameters_of(model: System | Stacked) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def curve(model: System | Stacked, data: Data, run: Run) -> list[dict[str, Any]]:
+    """The rows of a record: each β on each split."""
+    train = data.train.first(TRAIN_EXAMPLES)
+    splits = {"train": train, "validation": data.validation, "test": data.test}
+    return [
+        {
+            "split": name,
+            **{k: v if k == "beta" else _rounded(v) for k, v in row.items()},
+        }
+        for name, split in splits.items()
+        for row in evaluate(model, split, run.betas, draws=run.draws)
+    ]
+
+
+def _rounded(value: float | list[float]) -> float | list[float]:
+    """Rounded to the digits that mean something, so that records stay small."""
+    if isinstance(value, list):
+        return [float(f"{v:.4g}") for v in value]
+    return float(f"{value:.7g}")

@@ -1,0 +1,59 @@
+"""A method as one value: what it trains, how it draws and weights β, its cost and its look."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hvib import objective
+from hvib.run import Run
+from hvib.system import Stacked, System
+
+DrawBetas = Callable[[float, float, int, torch.Generator], Tensor]
+"""draws the β of a step: from the smallest, the largest, how many, and the source of chance"""
+
+
+class Style(NamedTuple):
+    """How a figure draws a method."""
+
+    color: str = "#555555"
+    marker: str = "."
+
+
+PLAIN = Style()
+"""The style of what has none of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Everything that the package knows of a method. A reader's joins with `methods.register`.
+
+    Runs find it by `name`, the figures call it `label`.
+    """
+
+    name: str
+    label: str
+    build: Callable[[Run], System | Stacked]
+    """makes what the run trains, from its seed"""
+    shares: Callable[[Run], int]
+    """into how many shares a mini-batch is split, each with its own β"""
+    fixed: bool
+    """β is the run's own; otherwise it is drawn anew in each step"""
+    hypernetwork: bool = False
+    """one network answers every β of a range"""
+    parts: Callable[[Run], Iterator[tuple[System, Run]]] | None = None
+    """where systems train one after another: each with its own run"""
+    draw_betas: DrawBetas = objective.draw_betas
+    power: float = 0.0
+    """p: each β's loss is divided by a running estimate of its size to this power"""
+    check: Callable[[Run], None] = lambda run: None
+    """raises `ValueError` where a run's settings do not fit"""
+    one_system_each: bool = False
+    """it ends in a stack with a system for each β"""
+    systems: Callable[[Run], int] = lambda run: 1
+    """its cost: for how many systems an epoch counts, so that searches compare at equal work"""
+    style: Style = PLAIN
+    longer_style: Style = PLAIN
+    """the style of its curve at twice the epochs"""

@@ -1,0 +1,1 @@
+"""Wireless ranging: simulated channel responses, classical estimators, and their bounds."""

@@ -1,0 +1,110 @@
+"""Read a reader's own ranging measurements from a file."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from hvib.check import require
+from hvib.ranging.simulate import Link, Measurements
+
+
+def load_measurements(path: str | Path, link: Link) -> Measurements:
+    """Read measured responses and their true delays from an `.npz` or a `.csv` file.
+
+    An `.npz` file has two arrays: `response`, complex, (N, tones) or (N, antennas, tones), and
+    `delay_ns`, (N,), in nanoseconds. A `.csv` file has a header, one row for each response and
+    the columns, in any order, `delay_ns` and `h_re_k` and `h_im_k` for the tones k = 0, 1, …; on
+    a link of several antennas these are `h_re_a_k` and `h_im_a_k` for antenna a. Both kinds may
+    also state `first_hz` and `spacing_hz`, which must then equal the link's.
+
+    A two-way response is the product of both directions' responses. Its delay is nevertheless the
+    time that the signal takes one way.
+
+    Args:
+        path: the file.
+        link: the tones, antennas and directions that were measured.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the content differs from the above; the message names the part and the mend.
+    """
+    path = Path(path)
+    require(path.suffix in (".npz", ".csv"), "path", str(path), "give an .npz or a .csv file")
+    found = _read_npz(path) if path.suffix == ".npz" else _read_csv(path, link)
+    known = ("response", "delay_ns", "first_hz", "spacing_hz")
+    for name in found:
+        # A name without its unit, such as `delay`, is a likely slip, so the message gives the unit.
+        unit = next((full for full in known if full.startswith(f"{name}_")), None)
+        mend = f"say the unit, as {unit}" if unit else f"unknown; {path.name} can have {known}"
+        require(name in known, "name", name, mend)
+    for name in known[:2]:
+        require(name in found, name, None, f"missing in {path.name}")
+    for name in known[2:]:
+        ours = getattr(link, name)
+        value = found.get(name, np.array(ours))
+        require(bool(np.all(value == ours)), name, value, f"the link has {ours!r}")
+    h, delay = found["response"], found["delay_ns"]
+    right = h.ndim > 0 and len(h) > 0 and h.shape[1:] == link.shape and np.iscomplexobj(h)
+    shape = ", ".join(map(str, ("N", *link.shape)))
+    require(right, "response", f"{h.dtype} {h.shape}", f"give complex numbers, ({shape})")
+    require(delay.shape == h.shape[:1], "delay_ns", delay.shape, f"give {len(h)}, one a response")
+    # The loops below stop at the first bad value, so that the message can give its place.
+    for at in np.argwhere(~np.isfinite(h)):
+        require(False, f"response{at.tolist()}", complex(h[tuple(at)]), "give finite numbers")
+    # A response of zeros has no phase, so it says nothing about a delay.
+    for i in np.flatnonzero(~h.reshape(len(h), -1).any(1)):
+        require(False, f"response[{i}]", 0, "nothing but 0 was measured; leave it out")
+    for i in np.flatnonzero(~((delay >= 0) & (delay < link.unambiguous_ns))):
+        mend = f"give nanoseconds from 0 to {link.unambiguous_ns:g}, what the tones tell apart"
+        require(False, f"delay_ns[{i}]", float(delay[i]), mend)
+    return Measurements(link, h.astype(np.complex64), delay.astype(float))
+
+
+def _read_npz(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """Read all arrays of an `.npz` file by name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no `.npz` of plain arrays.
+    """
+    try:
+        # Without allow_pickle: a reader's file must not run code.
+        with path.open("rb") as stream, np.load(stream) as file:
+            return dict(file)
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"path = {str(path)!r}: no npz file of plain arrays ({error})") from error
+
+
+def _read_csv(path: Path, link: Link) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """Read the columns of a `.csv` file by name, with those of the response joined into one array.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a column is missing or named twice, or a cell holds no number.
+    """
+    # utf-8-sig drops the mark that spreadsheets put at the start of a file.
+    lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    require(len(lines) > 1, "path", str(path), "give a header and a row for each response")
+    header = [name.strip() for name in lines[0].split(",")]
+    for name in header:
+        require(header.count(name) == 1, "name", name, f"given twice in {path.name}")
+    try:
+        rows = np.loadtxt(lines[1:], delimiter=",", ndmin=2, comments=None)
+        # comments=None, because loadtxt would otherwise cut a cell at `#` silently.
+        columns = dict(zip(header, rows.T, strict=True))
+    except ValueError as error:
+        message = f"path = {str(path)!r}: give a number in each cell, as many as names ({error})"
+        raise ValueError(message) from error
+
+    def part(name: str) -> Float[np.ndarray, "N *shape"]:
+        wanted = ["_".join(map(str, (name, *at))) for at in np.ndindex(link.shape)]
+        for column in wanted:
+            require(column in columns, column, None, f"missing; the link has {link.shape}")
+        # `pop`, so that `load_measurements` can refuse what is left as unknown.
+        return np.stack([columns.pop(column) for column in wanted], 1).reshape(-1, *link.shape)
+
+    h = part("h_re").astype(complex)
+    h.imag = part("h_im")
+    return {"response": h, **columns}

@@ -1,0 +1,174 @@
+"""Device, channel and network as one system: equation (1) and the chain (2)."""
+
+import itertools
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from hvib.channel import AWGN
+from hvib.check import require
+
+batch_rows: ContextVar[int] = ContextVar("batch_rows", default=1)
+"""The length of the batch that a system's device or network is working on.
+
+Gates compare it with what reaches them: a first axis that is no multiple of it is not the batch."""
+
+
+def _run(module: nn.Module, batch: Tensor) -> Tensor:
+    """The module's output, with the length of its batch told to the gates inside."""
+    token = batch_rows.set(len(batch))
+    try:
+        return module(batch)
+    finally:
+        batch_rows.reset(token)
+
+
+class Output(NamedTuple):
+    """What one forward pass gives, for M values of β and N examples of each."""
+
+    prediction: Float[Tensor, "M N k"]
+    """ŷ: logits, or a real target"""
+    mean: Float[Tensor, "M N n"]
+    """μ(x; φ)"""
+    variance: Float[Tensor, "M N n"]
+    """θ², the diagonal of Θ(x; φ): the variance of the transmitted z"""
+    received_variance: Float[Tensor, "M N n"]
+    """θ² + σ²: the variance of the received ẑ"""
+
+
+class System(nn.Module):
+    """x → z ~ N(μ, Θ) → ẑ = channel(z) → ŷ.
+
+    Args:
+        device: any module from a batch of x to `2 * features` numbers, (μ, log θ²).
+        network: any module from a batch of ẑ to predictions.
+        channel: `hvib.channel.AWGN`, or a module with the same two things: it is called with z
+            and as many standard normals, its only source of chance, and its `variance` is that of
+            the noise it adds. The rate (9) takes ẑ to be z plus this noise, so a channel's gain
+            must be divided out by the channel, or belong to the device.
+        features: n, the dimension of z.
+    """
+
+    def __init__(self, device: nn.Module, network: nn.Module, channel: AWGN, features: int) -> None:
+        super().__init__()
+        told = hasattr(channel, "variance")
+        require(told, "channel", type(channel).__name__, "give it a `variance`, as AWGN has")
+        self.device = device
+        self.channel = channel
+        self.network = network
+        self.features = features
+
+    def forward(self, x: Shaped[Tensor, "M N *shape"], noise: Float[Tensor, "2 M DN n"]) -> Output:
+        """Pass N examples for each of M values of β.
+
+        Args:
+            x: the examples.
+            noise: standard normals, first those of the encoder's reparameterisation, then those
+                of the channel. With D channel draws of all N examples, one draw after the other,
+                there are D·N outputs, and the device runs once for all draws.
+
+        Raises:
+            ValueError: the device does not end in 2·n numbers.
+        """
+        axes = x.shape[:2]  # (M, N)
+        moments = _run(self.device, x.flatten(0, 1)).float().unflatten(0, axes)  # (M, N, 2n)
+        require(
+            moments.shape[-1] == 2 * self.features,
+            "device output",
+            tuple(moments.shape),
+            f"end the device in 2 * features = {2 * self.features} numbers, (μ, log θ²)",
+        )
+        moments = moments.repeat(1, noise.shape[2] // moments.shape[1], 1)  # (M, D·N, 2n)
+        mean, log_variance = moments.chunk(2, dim=-1)
+        # θ first and then θ²: the root of a θ² that underflows to 0 would have the gradient NaN.
+        deviation = (log_variance / 2).exp()
+        variance = deviation.square()
+        z = mean + deviation * noise[0]
+        received = self.channel(z, noise[1])  # (M, D·N, n)
+        prediction = _run(self.network, received.flatten(0, 1)).float()
+        prediction = prediction.unflatten(0, (axes[0], -1))  # (M, D·N, k)
+        return Output(prediction, mean, variance, variance + self.channel.variance)
+
+
+class Stacked(nn.Module):
+    """K systems of one architecture, trained and run as one: the batched grid.
+
+    The parameters are stacked along a leading axis and `torch.func` maps the forward pass over
+    it, so K products become one batched product. The systems share nothing: the loss is the sum
+    of K losses and the optimiser works element by element, so each system takes the steps that it
+    would take alone.
+
+    Args:
+        systems: K systems, one for each β in ascending order.
+    """
+
+    template: System
+
+    def __init__(self, systems: Sequence[System]) -> None:
+        super().__init__()
+        kinds = {repr(system) for system in systems}
+        mend = "stack systems of one architecture and one channel, at least one"
+        require(len(kinds) == 1, "systems", f"{len(kinds)} kinds", mend)
+        stacked, buffers = torch.func.stack_module_state(list(systems))
+        require(not buffers, "systems", sorted(buffers), "stack systems without buffers")
+        self.names = list(stacked)
+        self.stack = nn.ParameterList(
+            [nn.Parameter(p.detach(), p.requires_grad) for p in stacked.values()]
+        )
+        # Set past `nn.Module`, which would register the template's parameters and train them too.
+        self.__dict__["template"] = systems[0]
+
+    def forward(self, x: Shaped[Tensor, "1 N *shape"], noise: Float[Tensor, "2 1 DN n"]) -> Output:
+        """Pass the same N examples and the same noise through all K systems."""
+
+        def one(parameters: dict[str, Tensor]) -> Output:
+            return torch.func.functional_call(self.template, parameters, (x, noise))
+
+        mapped = torch.func.vmap(one)(dict(zip(self.names, self.stack, strict=True)))
+        return Output(*(part.squeeze(1) for part in mapped))  # (K, 1, N, ·) → (K, N, ·)
+
+    @torch.no_grad()
+    def load(self, systems: Sequence[dict[str, Tensor]]) -> None:
+        """Take over the parameters of K systems, by name."""
+        for name, stacked in zip(self.names, self.stack, strict=True):
+            stacked.copy_(torch.stack([system[name] for system in systems]))
+
+    def unstack(self) -> list[dict[str, Tensor]]:
+        """The K systems' state dictionaries."""
+        count = len(self.stack[0])
+        return [
+            {name: p[k].detach() for name, p in zip(self.names, self.stack, strict=True)}
+            for k in range(count)
+        ]
+
+
+def mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """Fully connected layers (11) of the given sizes with ReLU between them.
+
+    The ReLU is not in place, because a gate's output is a view, and autograd copies a view before
+    it is written to.
+    """
+    layers: list[nn.Module] = [nn.Flatten()]
+    for i, (m_in, m_out) in enumerate(itertools.pairwise(sizes)):
+        layers += [nn.Linear(m_in, m_out)] + [nn.ReLU()] * (i < len(sizes) - 2)
+    return nn.Sequential(*layers)
+
+
+def draw_noise(
+    shares: int, count: int, features: int, generator: torch.Generator
+) -> Float[Tensor, "2 M N n"]:
+    """Standard normals for one forward pass of M shares of N examples.
+
+    The first half is the encoder's, the second the channel's.
+    """
+    size = (2, shares, count, features)
+    return torch.randn(size, generator=generator, device=generator.device)
+
+
+def one_of(model: System | Stacked) -> System:
+    """The system itself, or one that stands for all systems of a stack."""
+    return model.template if isinstance(model, Stacked) else model

@@ -1,0 +1,1 @@
+"""Closed forms and exact computations against which trained systems are checked."""

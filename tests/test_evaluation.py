@@ -1,0 +1,123 @@
+"""Evaluation over β: that it averages what it says."""
+
+from typing import Any
+
+import pytest
+import torch
+from small import run_of, trained
+
+from hvib.data import Data, Split
+from hvib.evaluation import evaluate, predict
+from hvib.methods import METHODS
+from hvib.objective import gaussian_kl
+from hvib.system import System
+from hvib.tasks import build
+from hvib.train import fit, steps
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"draws": 0}, "draws = 0: give at least 1"),
+        ({"chunk": -1}, "chunk = -1: give at least 1"),
+        ({"betas": ()}, "number of betas = 0"),
+        ({"split": Split(torch.zeros(4, 1, 8, 8), torch.zeros(3))}, r"x and y = \(4, 3\)"),
+        ({"split": Split(torch.zeros(0, 1, 8, 8), torch.zeros(0))}, r"x and y = \(0, 0\)"),
+    ],
+)
+def test_an_evaluation_of_nothing_is_refused(
+    change: dict[str, Any], says: str, digits: Data
+) -> None:
+    system = build(run_of("vib", 1e-3))
+    settings: dict[str, Any] = {"split": digits.test, "betas": (1e-3,)} | change
+    with pytest.raises(ValueError, match=says):
+        evaluate(system, **settings)
+
+
+def test_a_stack_is_evaluated_at_as_many_betas_as_it_has_systems(digits: Data) -> None:
+    stack = METHODS.find("vib-batched").build(run_of("vib-batched", 1e-3, 1e-2))
+    with pytest.raises(ValueError, match="give the 2 that it was trained at"):
+        evaluate(stack, digits.test, (1e-3,))
+
+
+def test_evaluation_averages_draws_and_reports_what_it_says(digits: Data) -> None:
+    run = run_of("vib", 1e-3, epochs=10)
+    model = trained(run, digits)
+    assert isinstance(model, System)
+    split = digits.test
+    rows = evaluate(model, split, (1e-3,), draws=3, seed=5, chunk=len(split))
+    g = torch.Generator().manual_seed(5)
+    accuracy, distortion, rate, power = [], [], [], []
+    with torch.no_grad():
+        for _ in range(3):
+            noise = torch.randn(2, 1, len(split), run.features, generator=g)
+            out = model(split.x[None], noise)
+            logits = out.prediction[0]
+            accuracy.append((logits.argmax(-1) == split.y).float().mean())
+            distortion.append(torch.nn.functional.cross_entropy(logits, split.y))
+            rate.append(gaussian_kl(out.mean, out.received_variance).mean())
+            power.append((out.mean**2 + out.variance).mean())
+    expected = {
+        "metric": accuracy,
+        "distortion": distortion,
+        "rate_nats": rate,
+        "tx_power": power,
+    }
+    for name, values in expected.items():
+        assert rows[0][name] == pytest.approx(float(sum(values) / 3), rel=1e-4)
+    assert rows[0]["objective"] == pytest.approx(
+        rows[0]["distortion"] + 1e-3 * rows[0]["rate_nats"]
+    )
+
+
+def test_evaluation_of_many_betas_is_that_of_each(digits: Data) -> None:
+    model = trained(run_of("hyper-vib", epochs=5), digits)
+    betas = (1e-5, 1e-2, 1.0)
+    together = evaluate(model, digits.test, betas, draws=2)
+    for row, beta in zip(together, betas, strict=True):
+        alone = evaluate(model, digits.test, (beta,), draws=2)[0]
+        assert row.pop("by_class") == pytest.approx(alone.pop("by_class"), rel=1e-4)
+        assert row == pytest.approx(alone, rel=1e-4)
+
+
+def test_accuracy_of_each_class_is_that_of_its_examples(digits: Data) -> None:
+    model = trained(run_of("hyper-vib", epochs=5), digits)
+    split = digits.test
+    rows = evaluate(model, split, (1e-4, 1.0), draws=3, chunk=70)
+    share = torch.bincount(split.y) / len(split)
+    for row in rows:
+        assert len(row["by_class"]) == 10
+        assert float(share @ torch.tensor(row["by_class"])) == pytest.approx(row["metric"])
+    threes = Split(split.x[split.y == 3], split.y[split.y == 3])
+    alone = evaluate(model, threes, (1e-4,), draws=8)[0]
+    assert rows[0]["by_class"][3] == pytest.approx(alone["metric"], abs=0.1)
+    assert alone["by_class"][:3] == [0, 0, 0]
+
+
+def test_predictions_are_those_that_evaluation_measures(digits: Data) -> None:
+    model = trained(run_of("hyper-vib", epochs=5), digits)
+    betas = (1e-4, 1e-1)
+    logits = predict(model, digits.test, betas)
+    rows = evaluate(model, digits.test, betas, draws=1)
+    for guess, row in zip(logits.argmax(-1), rows, strict=True):
+        assert float((guess == digits.test.y).float().mean()) == pytest.approx(row["metric"])
+
+
+def test_real_targets_are_measured_by_mean_squared_error() -> None:
+    x, y = torch.randn(40, 3), torch.randn(40, 1)
+    split = Split(x, y)
+    run = run_of("vib", 1e-3, batch_size=20, features=4, epochs=1)
+    system = System(torch.nn.Linear(3, 8), torch.nn.Linear(4, 1), build(run).channel, 4)
+    fit(system, Data(split, split, split), run, device="cpu")
+    row = evaluate(system, split, (1e-3,))[0]
+    assert row["metric"] == row["distortion"]
+
+
+def test_an_evaluation_between_steps_leaves_training_as_it_was(digits: Data) -> None:
+    run = run_of("hyper-vib", network="digits-convolutions", epochs=1)
+    model = METHODS.find(run.method).build(run)
+    for _ in steps(model, digits, run, "cpu"):
+        evaluate(model, digits.validation.first(20), (1e-3,), draws=1)
+        assert all(module.training for module in model.modules())
+    fit(model, digits, run, device="cpu")
+    assert not any(module.training for module in model.modules())
