@@ -5,6 +5,8 @@ from hvib.closing import FreeGate, Opening, opened
 from hvib.data import Data, Split
 from hvib.evaluation import evaluate, predict
 from hvib.hyper import Gate, at, fold, hyperize
+from hvib.layers.conditioned import Conditioned
+from hvib.methods.training import training_of
 from hvib.run import Run, beta_grid
 from hvib.system import Stacked, System, mlp
 from hvib.tasks import make_run
@@ -12,6 +14,7 @@ from hvib.train import fit
 
 __all__ = [
     "AWGN",
+    "Conditioned",
     "Data",
     "FreeGate",
     "Gate",
@@ -30,4 +33,5 @@ __all__ = [
     "mlp",
     "opened",
     "predict",
+    "training_of",
 ]

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hvib.check import require
+from hvib.checks.forward import moments_of
 from hvib.hyper import Gate, Gated
 from hvib.system import System
 
@@ -45,6 +46,8 @@ class FreeGate(Gate):
         hidden: units of the small network.
     """
 
+    needs_range = True
+
     def __init__(self, size: int, betas: tuple[float, float], hidden: int = 16) -> None:
         nn.Module.__init__(self)
         self.betas = range_of(betas)
@@ -81,6 +84,8 @@ class Opening(Gate):
         steepness: e^k at the start; 8 closes a feature over about half a decade of six.
     """
 
+    needs_range = True
+
     def __init__(
         self,
         size: int,
@@ -102,6 +107,18 @@ class Opening(Gate):
         return torch.sigmoid(self.k.exp() * (self.c - t)).repeat(1, self.copies)
 
 
+class Opened(nn.Sequential):
+    """A device and the opening behind it, which scales (μ, log θ²) as one tensor."""
+
+    def __init__(self, device: nn.Module, opening: nn.Module, features: int) -> None:
+        super().__init__(device, opening)
+        self.features = features
+
+    def forward(self, x: Tensor) -> Float[Tensor, "B 2n"]:
+        device, opening = self
+        return opening(moments_of(device(x), len(x), self.features))
+
+
 def opened(system: System, betas: tuple[float, float]) -> System:
     """The same system with an `Opening` of each feature at both ends of the link.
 
@@ -113,11 +130,12 @@ def opened(system: System, betas: tuple[float, float]) -> System:
         system: gated or plain; its modules are used, not copied.
         betas: the ends of the range of β.
     """
+    require(isinstance(system, System), "system", type(system).__name__, "give a System")
     device, network = (
         Gated(nn.Identity(), Opening(system.features, betas, copies), -1) for copies in (2, 1)
     )
     return System(
-        nn.Sequential(system.device, device),
+        Opened(system.device, device, system.features),
         nn.Sequential(network, system.network),
         system.channel,
         system.features,

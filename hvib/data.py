@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from hvib.check import require
+from hvib.checks.arrays import examples_of, require_fit, require_pairs, targets_of
 
 
 @dataclass(frozen=True)
@@ -17,18 +18,25 @@ class Split:
     """Examples of one split.
 
     Args:
-        x: (N, …), uint8 pixels or reals.
-        y: classes as int64, (N,), or real targets, (N, k).
+        x: (N, …), uint8 pixels, reals, or token numbers: integers of more than 8 bits.
+        y: classes, (N,), integers of any width that become int64; or real targets, (N, k).
+
+    Raises:
+        ValueError: one is neither a tensor nor an array of numbers.
     """
 
     x: Shaped[Tensor, "N *shape"]
     y: Shaped[Tensor, "N *k"]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x", examples_of(self.x))
+        object.__setattr__(self, "y", targets_of(self.y))
+
     def __len__(self) -> int:
         return len(self.x)
 
     def require_pairs(self, of: str = "") -> None:
-        """Refuse a split that is empty, or whose x and y differ in length.
+        """Refuse a split that is empty, whose x and y differ in length, or whose y is no target.
 
         Args:
             of: the split's name in the error, as `train.`.
@@ -36,9 +44,7 @@ class Split:
         Raises:
             ValueError: it is such a split.
         """
-        lengths = len(self.x), len(self.y)
-        mend = "give as many targets as examples, at least one"
-        require(lengths[0] == lengths[1] > 0, f"lengths of {of}x and {of}y", lengths, mend)
+        require_pairs(self.x, self.y, of)
 
     def to(self, device: torch.device) -> "Split":
         return Split(self.x.to(device), self.y.to(device))
@@ -55,6 +61,11 @@ class Data:
     validation: Split
     test: Split
 
+    def __post_init__(self) -> None:
+        for name, split in self.named.items():
+            known = isinstance(split, Split)
+            require(known, name, type(split).__name__, "give a Split(x, y)")
+
     @property
     def md5(self) -> str:
         """Digest of all values in their order, by which a record names the data that it used."""
@@ -70,25 +81,11 @@ class Data:
         """These data, once they are known to be fit for training and evaluation.
 
         Raises:
-            ValueError: a split is empty, its x and y differ in length, its y is neither int64 nor
-                real, its x is complex, a value is not finite, or its examples are of another shape
-                or type than the training split's.
+            ValueError: a split is empty, its x and y differ in length, a class is no single number,
+                x or y is complex, a value is not finite, or its examples are of another shape or
+                type than the training split's.
         """
-        like = self.train
-        for name, split in self.named.items():
-            split.require_pairs(f"{name}.")
-            known = split.y.dtype == torch.int64 or split.y.is_floating_point()
-            mend = "give classes as torch.int64, real targets as float"
-            require(known, f"{name}.y.dtype", split.y.dtype, mend)
-            mend = "give real and imaginary parts as two channels"
-            require(not split.x.is_complex(), f"{name}.x.dtype", split.x.dtype, mend)
-            for part, values, first in (("x", split.x, like.x), ("y", split.y, like.y)):
-                mend = f"give {tuple(first.shape[1:])} of {first.dtype}, as in train.{part}"
-                same = values.shape[1:] == first.shape[1:] and values.dtype == first.dtype
-                told = tuple(values.shape[1:]), values.dtype
-                require(same, f"an example of {name}.{part}", told, mend)
-                finite = not values.is_floating_point() or bool(torch.isfinite(values).all())
-                require(finite, f"{name}.{part}", "NaN or infinite", "give finite values")
+        require_fit({name: (split.x, split.y) for name, split in self.named.items()})
         return self
 
     def limited(self, count: int) -> "Data":
@@ -106,9 +103,17 @@ class Data:
         return dict(zip(("train", "validation", "test"), self.splits, strict=True))
 
 
-def reals(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """uint8 pixels scaled to [0, 1]; anything else as float32."""
-    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+def reals(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """What a device gets of x.
+
+    uint8 pixels are scaled to [0, 1]. Integers of more than 8 bits are token numbers, as for an
+    embedding, and become int64. float64 stays, and anything else becomes float32.
+    """
+    if x.dtype == torch.uint8:
+        return x.float().div_(255)
+    if x.dtype in (torch.int16, torch.int32, torch.int64):
+        return x.long()
+    return x if x.dtype == torch.float64 else x.float()
 
 
 class Batcher:
@@ -143,7 +148,7 @@ class Batcher:
 
     def __call__(
         self, index: Int[Tensor, " B"], generator: torch.Generator
-    ) -> tuple[Float[Tensor, "B *shape"], Shaped[Tensor, "B *k"]]:
+    ) -> tuple[Shaped[Tensor, "B *shape"], Shaped[Tensor, "B *k"]]:
         if self.shift:
             size = (2, len(index))
             by = torch.randint(2 * self.shift + 1, size, generator=generator, device=index.device)

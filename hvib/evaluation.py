@@ -10,8 +10,11 @@ from torch.nn.functional import one_hot
 
 from hvib import objective
 from hvib.check import require
+from hvib.checks.arrays import require_answerable
+from hvib.checks.shares import require_equal_shares
 from hvib.data import Split, reals
 from hvib.hyper import at
+from hvib.methods.belonging import grid_of, warn_beyond
 from hvib.system import Output, Stacked, System, draw_noise, one_of
 from hvib.train import denormals_flushed
 
@@ -21,7 +24,7 @@ from hvib.train import denormals_flushed
 def evaluate(
     model: System | Stacked,
     split: Split,
-    betas: Sequence[float],
+    betas: Sequence[float] | None = None,
     *,
     draws: int = 8,
     seed: int = 0,
@@ -29,9 +32,11 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """One row for each β: the metric and the terms of (8), averaged over channel draws.
 
-    All β see the same noise, so that rows differ by β alone. Matrix products are in float32.
+    All β see the same noise, so that rows differ by β alone. Matrix products are in the weights'
+    own format.
 
     Args:
+        betas: at which β; of a gated system that knows its range, the grid over it by default.
         draws: channel draws, that is, independent draws of encoder and channel noise.
         seed: seed of the noise.
         chunk: how many examples pass at once for each β, which bounds the memory.
@@ -43,12 +48,16 @@ def evaluate(
         transmitted power E‖z‖²/n; for classes also `by_class`, the accuracy in each class.
 
     Raises:
-        ValueError: there is nothing to evaluate, or the model is a stack of other than these β.
+        ValueError: there is nothing to evaluate, the model is a stack of other than these β, or
+            no β is given and the model knows none.
     """
+    betas = grid_of(model) if betas is None else betas
     sums = torch.zeros(4, len(betas), dtype=torch.float64)
     # Right answers and examples of each class: a number that grows to (M, k) with the first sum.
     right, members = torch.zeros(2, dtype=torch.float64)
     for output, y in passes(model, split, betas, draws, seed, chunk):
+        if not right.dim():
+            require_answerable(output.prediction, {"": split})
         sums += y.shape[1] * _measures(output, y).cpu()
         if not y.is_floating_point():
             of_class = one_hot(y[0].cpu(), output.prediction.shape[-1]).double()  # (N, k)
@@ -100,14 +109,15 @@ def passes(
     Raises:
         ValueError: there is nothing to evaluate, or the model is a stack of other than these β.
     """
+    require(isinstance(split, Split), "split", type(split).__name__, "give a Split, as data.test")
     split.require_pairs()
     for name, value in (("draws", draws), ("chunk", chunk), ("number of betas", len(betas))):
         require(value >= 1, name, value, "give at least 1")
     if isinstance(model, Stacked):
         held = len(model.stack[0])
         require(len(betas) == held, "betas", list(betas), f"give the {held} that it was trained at")
-    where = next(model.parameters()).device
     features = one_of(model).features
+    where = next(model.parameters()).device
     mode = model.training
     count = len(betas)
     at_betas = torch.tensor(betas, device=where)
@@ -117,6 +127,9 @@ def passes(
         part = Split(split.x[begin : begin + chunk], split.y[begin : begin + chunk]).to(where)
         x = reals(part.x).expand(repeat, *part.x.shape)  # (M, N, …), without a copy
         noise = torch.cat([draw_noise(1, len(part), features, generator) for _ in range(draws)], 2)
+        if begin == 0 and isinstance(model, System):
+            warn_beyond(model, betas)
+            require_equal_shares(model, x, noise.expand(-1, repeat, -1, -1), at_betas)
         model.eval()
         with at(at_betas):
             output = model(x, noise.expand(-1, repeat, -1, -1))

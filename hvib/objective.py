@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from hvib.check import require
+from hvib.checks.forward import at_least_float32
 from hvib.system import Output
 
 
@@ -46,10 +47,11 @@ def distortion(
         shape = tuple(prediction.shape)
         mend = f"for predictions {shape} give classes as int64, {shape[:-1]}, or reals, {shape}"
         require(False, "targets", tuple(target.shape), mend)
+    prediction = at_least_float32(prediction)
     if real:
-        return (prediction - target).square().sum(-1)
-    log_q = F.log_softmax(prediction.float(), dim=-1)
-    return -log_q.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+        return (prediction - target.to(prediction.dtype)).square().sum(-1)
+    log_q = F.log_softmax(prediction, dim=-1)
+    return -log_q.gather(-1, target.unsqueeze(-1).long()).squeeze(-1)
 
 
 class Terms(NamedTuple):
@@ -101,29 +103,3 @@ def between(beta_min: float, beta_max: float, u: Float[Tensor, " M"]) -> Float[T
     """The β at the positions u in the range: 0 is its lower end, 1 its upper, even in log β."""
     low, high = torch.tensor([beta_min, beta_max], dtype=torch.float64).log().tolist()
     return (low + (high - low) * u).exp()
-
-
-class RunningObjective:
-    """A running estimate of the objective C(β) in each of the M strata of `draw_betas`.
-
-    Training divides each share's loss by C(β)^p. For p = 1 that is the gradient of E_β[log C(β)],
-    up to how much C varies within a stratum; for p = 0 it is the gradient of (15). The C of the
-    mini-batch alone would not do, because its noise is the noise of the loss too, and the quotient
-    would be biased. The estimate is an exponential mean over the steps, this step included.
-
-    Args:
-        power: p.
-        memory: how much of the estimate each step keeps.
-    """
-
-    def __init__(self, power: float, memory: float = 0.98) -> None:
-        self.power, self.memory = power, memory
-        self.sum: Tensor | float = 0.0
-        self.weight = 0.0
-
-    def weights(self, losses: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
-        """1 / C^p after this step's losses are taken in."""
-        # As in Adam, the sum of the weights corrects for the start at 0.
-        self.sum = self.memory * self.sum + (1 - self.memory) * losses.detach()
-        self.weight = self.memory * self.weight + 1 - self.memory
-        return (self.sum / self.weight) ** -self.power

@@ -1,6 +1,18 @@
 """Where the project lies, for the folders that are named relative to it."""
 
+import os
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
-"""The checkout's root, in which `results/` and `data/` are looked for."""
+_SOURCE = Path(__file__).resolve().parents[1]
+
+PROJECT = _SOURCE if (_SOURCE / "pyproject.toml").is_file() else Path.cwd()
+"""The checkout's root; for an installed package the working folder, never `site-packages`."""
+
+
+def folder_of(variable: str, default: str) -> Path:
+    """The folder that an environment variable names, else the default, relative to `PROJECT`.
+
+    A notebook's working folder is its own, the command line's is any: what is relative to it would
+    be another folder for each of them.
+    """
+    return PROJECT / Path(os.environ.get(variable) or default).expanduser()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hvib.channel import AWGN
 from hvib.check import require
+from hvib.checks import forward
 
 batch_rows: ContextVar[int] = ContextVar("batch_rows", default=1)
 """The length of the batch that a system's device or network is working on.
@@ -18,11 +19,16 @@ batch_rows: ContextVar[int] = ContextVar("batch_rows", default=1)
 Gates compare it with what reaches them: a first axis that is no multiple of it is not the batch."""
 
 
-def _run(module: nn.Module, batch: Tensor) -> Tensor:
+def _run(part: str, module: nn.Module, batch: Tensor) -> object:
     """The module's output, with the length of its batch told to the gates inside."""
+    batch = forward.like_weights(module, batch)
     token = batch_rows.set(len(batch))
     try:
         return module(batch)
+    except Exception as error:
+        if clearer := forward.explained(error, part, module, batch):
+            raise clearer from error
+        raise
     finally:
         batch_rows.reset(token)
 
@@ -44,8 +50,9 @@ class System(nn.Module):
     """x → z ~ N(μ, Θ) → ẑ = channel(z) → ŷ.
 
     Args:
-        device: any module from a batch of x to `2 * features` numbers, (μ, log θ²).
-        network: any module from a batch of ẑ to predictions.
+        device: any module from a batch of x to `2 * features` numbers, (μ, log θ²), as one tensor
+            or as two of n numbers each.
+        network: any module from a batch of ẑ to predictions, as one tensor.
         channel: `hvib.channel.AWGN`, or a module with the same two things: it is called with z
             and as many standard normals, its only source of chance, and its `variance` is that of
             the noise it adds. The rate (9) takes ẑ to be z plus this noise, so a channel's gain
@@ -72,16 +79,13 @@ class System(nn.Module):
                 there are D·N outputs, and the device runs once for all draws.
 
         Raises:
-            ValueError: the device does not end in 2·n numbers.
+            ValueError: the device does not end in 2·n numbers, the network not in one tensor, or
+                one of them is given what it cannot take.
         """
         axes = x.shape[:2]  # (M, N)
-        moments = _run(self.device, x.flatten(0, 1)).float().unflatten(0, axes)  # (M, N, 2n)
-        require(
-            moments.shape[-1] == 2 * self.features,
-            "device output",
-            tuple(moments.shape),
-            f"end the device in 2 * features = {2 * self.features} numbers, (μ, log θ²)",
-        )
+        rows = x.flatten(0, 1)  # (M·N, …)
+        moments = forward.moments_of(_run("device", self.device, rows), len(rows), self.features)
+        moments = forward.at_least_float32(moments).unflatten(0, axes)  # (M, N, 2n)
         moments = moments.repeat(1, noise.shape[2] // moments.shape[1], 1)  # (M, D·N, 2n)
         mean, log_variance = moments.chunk(2, dim=-1)
         # θ first and then θ²: the root of a θ² that underflows to 0 would have the gradient NaN.
@@ -89,8 +93,9 @@ class System(nn.Module):
         variance = deviation.square()
         z = mean + deviation * noise[0]
         received = self.channel(z, noise[1])  # (M, D·N, n)
-        prediction = _run(self.network, received.flatten(0, 1)).float()
-        prediction = prediction.unflatten(0, (axes[0], -1))  # (M, D·N, k)
+        rows = received.flatten(0, 1)  # (M·D·N, n)
+        prediction = forward.prediction_of(_run("network", self.network, rows), len(rows))
+        prediction = forward.at_least_float32(prediction).unflatten(0, (axes[0], -1))  # (M, D·N, k)
         return Output(prediction, mean, variance, variance + self.channel.variance)
 
 
@@ -113,6 +118,8 @@ class Stacked(nn.Module):
         kinds = {repr(system) for system in systems}
         mend = "stack systems of one architecture and one channel, at least one"
         require(len(kinds) == 1, "systems", f"{len(kinds)} kinds", mend)
+        for system in systems:
+            one_of(system)
         stacked, buffers = torch.func.stack_module_state(list(systems))
         require(not buffers, "systems", sorted(buffers), "stack systems without buffers")
         self.names = list(stacked)
@@ -170,5 +177,15 @@ def draw_noise(
 
 
 def one_of(model: System | Stacked) -> System:
-    """The system itself, or one that stands for all systems of a stack."""
-    return model.template if isinstance(model, Stacked) else model
+    """The system itself, or one that stands for all systems of a stack.
+
+    Raises:
+        ValueError: the model is neither, or its weights are in a half format.
+    """
+    one = model.template if isinstance(model, Stacked) else model
+    # What `torch.compile` returns holds the system, and passes on what it is asked for.
+    known = isinstance(getattr(one, "_orig_mod", one), System)
+    mend = "give a System(device, network, channel, features), or of a wrapper the system inside"
+    require(known, "model", type(model).__name__, mend)
+    forward.require_full_precision(model)
+    return one

@@ -1,6 +1,5 @@
 """Algorithm 1: one training loop for VIB, Hyper-VIB and the batched grid."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,14 +11,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hvib import objective
 from hvib.check import require, require_known
-from hvib.data import Batcher, Data
-from hvib.hyper import Gated, at
-from hvib.methods.method import Method
+from hvib.checks.arrays import require_answerable
+from hvib.checks.shares import require_equal_shares
+from hvib.data import Batcher, Data, Split
+from hvib.hyper import at
+from hvib.methods.belonging import mark, require_belongs
 from hvib.methods.registry import method_of
+from hvib.methods.training import Training
+from hvib.methods.yours import run_of
 from hvib.run import Run
-from hvib.system import Output, Stacked, System, draw_noise, one_of
+from hvib.system import Stacked, System, one_of
 
 
 class Diverged(FloatingPointError):
@@ -123,17 +125,16 @@ def steps(
         Diverged: a loss is not finite.
     """
     method, where = method_of(run), torch_device(device)
-    _check_model(model, run, method)
+    require_belongs(model, run, method)
     train = data.checked.limited(run.limit).train.to(where)
     mend = f"give at most the {len(train)} training examples"
     require(run.batch_size <= len(train), "batch_size", run.batch_size, mend)
     model.to(where).train()
     batches = Batcher(train, run.shift, run.flip, run.erase)
     generator = torch.Generator(where).manual_seed(run.seed)
-    betas = torch.tensor(run.betas, device=where)
-    shares, per_epoch = method.shares(run), steps_per_epoch(data, run)
+    training = Training(method, run.betas, method.shares(run), run.features, generator)
+    per_epoch, dtype = steps_per_epoch(data, run), product_dtype(run, where)
     optimizer, schedule = _optimizer(model, run, run.epochs * per_epoch)
-    dtype, running = product_dtype(run, where), objective.RunningObjective(method.power)
     state = _copy(model)
     for step in range(run.epochs * per_epoch):
         with denormals_flushed():  # not around the yield: others run between the steps
@@ -143,27 +144,23 @@ def steps(
                 # every example has the same chance to be in it.
                 shuffled = order[: per_epoch * run.batch_size].split(run.batch_size)
             x, y = batches(shuffled[step % per_epoch], generator)
-            x, y = x.unflatten(0, (shares, -1)), y.unflatten(0, (shares, -1))  # (M, N, …)
-            if not method.fixed:
-                betas = method.draw_betas(run.betas[0], run.betas[-1], shares, generator)
-            noise = draw_noise(shares, x.shape[1], run.features, generator)  # (2, M, N, n)
-            with at(betas):  # the backward pass too, in which a checkpointed layer runs again
+            draw = training.draw(len(x))
+            x = draw.shares(x)  # (M, N, …)
+            if step == 0 and isinstance(model, System):
+                require_equal_shares(model, x, draw.noise, draw.betas)
+            with at(draw.betas):  # the backward pass too, in which a checkpointed layer runs again
                 with _autocast(dtype, where):
-                    output = model(x, noise)
+                    output = model(x, draw.noise)
                 if step == 0:
-                    _check_classes(output, data)
-                # A stack answers K values of β with one share: all of them see the same targets.
-                targets = y.expand(len(betas), *y.shape[1:])
-                losses = objective.terms(output, targets).objective(betas)  # (M,)
+                    require_answerable(output.prediction, data.named)
+                losses = training.objectives(draw, output, y)  # (M,)
                 if not torch.isfinite(losses).all():
-                    raise Diverged(betas[~torch.isfinite(losses)][0].item(), step, state, run)
+                    beta = draw.betas[~torch.isfinite(losses)][0].item()
+                    raise Diverged(beta, step, state, run)
                 if step % per_epoch == 0:  # weights whose loss was just seen to be finite
                     state = _copy(model)
-                # One system per β: a sum of separate losses. One for all: the mean of (17).
-                weighted = losses if method.fixed else running.weights(losses) * losses
-                loss = weighted.sum() if method.fixed else weighted.mean()
                 optimizer.zero_grad()
-                loss.backward()
+                training.weighted(losses).backward()
             optimizer.step()
             schedule.step()
         yield losses.detach()
@@ -183,7 +180,7 @@ def _optimizer(
         optimizer,
         run.learning_rate,
         total_steps=max(count, 2),  # PyTorch divides by the number of steps less one
-        pct_start=0.2,
+        pct_start=0.2 - 1e-9 * (count == 5),  # of 5 steps it would divide by a rise of length 0
         cycle_momentum=False,
     )
     return optimizer, schedule
@@ -191,34 +188,6 @@ def _optimizer(
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def _check_model(model: System | Stacked, run: Run, method: Method) -> None:
-    """Refuse a model that does not go with the run: it would train, to something else."""
-    system = one_of(model)
-    mend = f"the model has {system.features}: give the run as many"
-    require(system.features == run.features, "features", run.features, mend)
-    if hasattr(system.channel, "snr_db"):
-        mend = f"the model's channel has {system.channel.snr_db:g} dB: give the run the same"
-        require(math.isclose(system.channel.snr_db, run.snr_db), "snr_db", run.snr_db, mend)
-    if method.fixed:
-        count = len(next(model.parameters())) if isinstance(model, Stacked) else 1
-        mend = f"method {run.method} needs a `Stacked` of one system for each of {len(run.betas)} β"
-        require(count == len(run.betas), "model", type(model).__name__, mend)
-    else:
-        gated = any(isinstance(m, Gated) for m in model.modules())
-        mend = f"it has no gates, which method {run.method} trains: `hyperize` it first"
-        require(gated, "model", type(model).__name__, mend)
-
-
-def _check_classes(output: Output, data: Data) -> None:
-    """Refuse a class that the network cannot name."""
-    logits = output.prediction.shape[-1]
-    for name, split in data.named.items():
-        if not split.y.is_floating_point():
-            low, high = int(split.y.min()), int(split.y.max())
-            mend = f"the network ends in {logits} logits: give classes from 0 to {logits - 1}"
-            require(low >= 0 and high < logits, f"{name}.y", (low, high), mend)
 
 
 def steps_per_epoch(data: Data, run: Run) -> int:
@@ -233,11 +202,13 @@ def bar(shown: bool, *args: Any, **settings: Any) -> "tqdm[Any]":
 
 def fit(
     model: System | Stacked,
-    data: Data,
-    run: Run,
+    data: Data | Split,
+    run: Run | None = None,
     *,
+    epochs: int | None = None,
     device: str = "auto",
     progress: bool = False,
+    **settings: Any,
 ) -> Fit:
     """Train `model` in place on (17) by Algorithm 1.
 
@@ -247,8 +218,10 @@ def fit(
     Args:
         model: what the run's method builds, or a `System` of yours: plain for method `vib`, gated
             by `hyperize` for `hyper-vib`.
-        data: the splits; training uses the first, the others are checked.
-        run: the settings; its method decides how β is drawn and weighted.
+        data: the splits; training uses the first, the others are checked. One split is enough
+            where nothing is to be selected or reported.
+        run: the settings; its method decides how β is drawn and weighted. Without a run, give
+            `epochs`: the system says the rest, and `settings` what differs, as fields of `Run`.
         device: `auto`, `cpu` or `cuda`.
         progress: whether to show a progress bar.
 
@@ -259,7 +232,15 @@ def fit(
     # PyTorch's first optimiser imports this, which would count as training time.
     import torch._dynamo
 
+    data = Data(data, data, data) if isinstance(data, Split) else data
+    mend = "give Data(train, validation, test), or one Split"
+    require(isinstance(data, Data), "data", type(data).__name__, mend)
     data = data.checked  # `steps` asks for it too, which would count as training time
+    if run is None:
+        run = run_of(model, data, epochs, **settings)
+    else:
+        mend = "they are fields of the run: give them there, or leave the run out"
+        require(epochs is None and not settings, "settings", {"epochs": epochs, **settings}, mend)
     if parts := method_of(run).parts:
         return _fit_parts(model, data, parts(run), device, progress)
     per_epoch = steps_per_epoch(data, run)
@@ -272,6 +253,8 @@ def fit(
             means.append(losses.mean())
             shown.update()
     model.eval()
+    if not method_of(run).fixed:
+        mark(model, run.method, (run.betas[0], run.betas[-1]))
     course = torch.stack(means).view(run.epochs, per_epoch).mean(1).tolist()
     return Fit(clock() - start, total, course)
 

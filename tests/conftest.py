@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from hypothesis import settings
+from IPython.display import Markdown
 from made_up import BETAS, fake, vib
 from xdist.scheduler import LoadScopeScheduling
 
@@ -46,6 +47,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What trains a whole notebook comes first, so that the workers end together."""
     items.sort(key=lambda item: "in_profile_smoke" not in item.name)
+
+
+def lines(table: Markdown) -> list[str]:
+    """A table's head and rows."""
+    head, _, *rows = (table.data or "").splitlines()
+    return [head, *rows]
 
 
 @pytest.fixture

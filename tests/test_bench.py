@@ -51,6 +51,17 @@ def test_every_ratio_is_measured() -> None:
     assert all(0 < r.low <= r.median <= r.high for r in ratios)
 
 
+def test_any_number_of_rounds_from_three_on_can_be_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("_bluetooth", "_mnist", "_simulation"):
+        monkeypatch.setattr(bench, name, lambda *_: [])
+    monkeypatch.setattr(bench, "memory", lambda: [])
+    assert len(bench.measure(rounds=60, warm=10)) == 4  # of five steps, which have no rise
+    with pytest.raises(ValueError, match="rounds = 2: give at least 3"):
+        bench.measure(rounds=2)
+
+
 def test_the_usual_way_trains_on_the_same_pictures() -> None:
     data = bench.images(8, (3, 32, 32))
     run = make_run("cifar10", "vib", betas=(1e-3,), batch_size=4, shift=0)
@@ -94,6 +105,15 @@ def test_ratios_are_filed_and_read_back(tmp_path: Path, monkeypatch: pytest.Monk
     ((environment, found),) = bench.recorded()
     assert found == ratios
     assert environment["threads"] == torch.get_num_threads()
+
+
+def test_ratios_that_changed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVIB_RESULTS", str(tmp_path))
+    bench.file_ratios([bench.Ratio("a / b", 1.5, 1.4, 1.6)])
+    (path,) = tmp_path.iterdir()
+    path.write_text(path.read_text().replace("1.5", "1.7"))
+    with pytest.raises(ValueError, match="damaged"):
+        bench.recorded()
 
 
 def test_each_number_format_has_its_own_record(

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from made_up import BETAS, fake, vib
+from made_up import fake, vib
 from small import run_of
 from torch import Tensor
 
@@ -133,11 +132,10 @@ def test_beta_is_kept_reselected_or_selected_anew_at_another_snr(
     assert {(run.task, run.method, run.snr_db, name) for run, name in runs} == {
         ("digits", "hyper-vib", 20.0, "elsewhere")
     }
-    seed = np.arange(5)[:, None]
     assert found.snrs == (-5, 5, 15)
-    assert found.kept == pytest.approx(seed + [0.1, 0.2, 0.3])
-    assert found.reselected == pytest.approx(seed + [0.11, 0.27, 0.33])
-    assert found.trained == pytest.approx(0 * seed + [-4, 6, 16])
+    assert found.kept == pytest.approx(np.add.outer(range(5), [0.1, 0.2, 0.3]))
+    assert found.reselected == pytest.approx(np.add.outer(range(5), [0.11, 0.27, 0.33]))
+    assert found.trained == pytest.approx(np.array([[-4, 6, 16]] * 5))
 
 
 def test_accuracy_at_its_own_snr_is_that_of_the_record(results: object) -> None:

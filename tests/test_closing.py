@@ -107,3 +107,14 @@ def test_folded_openings_give_the_open_system_s_outputs(beta: float, seed: int) 
     assert not any(isinstance(m, Gate | Gated) for m in plain.modules())
     for found, expected in zip(passed(plain, x, beta), passed(model, x, beta), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_folded_opening_is_frozen_if_it_was() -> None:
+    model = opened(hyperize(system()), (1e-6, 1.0))
+    for m in model.modules():
+        if isinstance(m, Opening):
+            m.requires_grad_(False)
+    folded = fold(model, 1e-3)
+    scales = [p for name, p in folded.named_parameters() if name.endswith(".s")]
+    assert [p.requires_grad for p in scales] == [False, False]
+    assert any(p.requires_grad for p in folded.parameters())

@@ -1,6 +1,9 @@
 """The command line, as a person types it."""
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from conftest import Register
 from hvib import ledger
 from hvib.book.commands import main
 from hvib.book.plan import plan
-from hvib.tasks import SQUARED_ERROR, TASKS, make_run
+from hvib.tasks import TASKS, make_run
 from hvib.tasks.mnist import mnist
 
 SMOKE = ["--task", "digits", "--profile", "smoke"]
@@ -55,6 +58,26 @@ def test_verify_compares(results: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert f"products {record.environment['products']}, here" in out
 
 
+def test_verify_compares_digests(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", *SMOKE, "--method", "vib", "--beta", "1e-3"])
+    capsys.readouterr()
+    main(["verify", "--digests"])
+    assert capsys.readouterr().out == "1 files agree with their digests, 0 do not\n"
+    (path,) = results.rglob("*.json")
+    text = path.read_text()
+    for changed, says in ((text.replace("0.", "1.", 1), "damaged"), (text, "")):
+        path.write_text(re.sub(r' "digest": .*\n', "", changed) if not says else changed)
+        with pytest.raises(SystemExit) as stop:
+            main(["verify", "--digests"])
+        assert stop.value.code == 1
+        out = capsys.readouterr().out
+        assert path.name in out
+        assert (says or "--add") in out
+    main(["verify", "--digests", "--add"])
+    assert f"digest added: {path}" in capsys.readouterr().out
+    assert path.read_text() == text
+
+
 def test_verify_begins_in_the_middle_of_the_range(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,14 +89,14 @@ def test_verify_begins_in_the_middle_of_the_range(
 
 
 def test_verify_measures_errors_relative_to_the_record(
-    results: Path, register: Register, capsys: pytest.CaptureFixture[str]
+    results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["run", *SMOKE, "--method", "vib", "--beta", "1e-3"])
-    register(replace(TASKS.find("digits"), metric=SQUARED_ERROR))
+    task = ["--task", "bluetooth"]
+    main(["run", *task, "--profile", "smoke", "--method", "vib", "--beta", "1e-3"])
     (record,) = ledger.records()
     curve = [{**row, "metric": row["metric"] / 0.96} for row in record.curve]
     ledger.write(ledger.Record(**{**vars(record), "curve": curve}))
-    main(["verify", "--task", "digits", "--method", "vib"])
+    main(["verify", *task, "--method", "vib"])
     assert "in the metric 4.00e-02 (tolerance 0.05)" in capsys.readouterr().out
 
 
@@ -90,6 +113,8 @@ def test_verify_measures_errors_relative_to_the_record(
         (["sweep", *SMOKE, "--methods", "ib"], "methods = 'ib': unknown"),
         (["sweep", *SMOKE, "--methods", "vib", "hyper-vib-tuned"], "it is not on the page of task"),
         (["verify", "--task", "digits"], "no record of it"),
+        (["verify", "--add"], "add = True: it goes with --digests"),
+        (["bench", "--rounds", "2"], "rounds = 2: give at least 3"),
         (
             ["run", *SMOKE, "--method", "vib", "--beta", "1", "--network", "mnist"],
             "network = 'mnist': unknown; choose one of '', digits-convolutions, digits-power",
@@ -116,7 +141,7 @@ def test_a_network_that_does_not_fit_is_one_line_and_status_2(
         main(["run", "--task", "mine", "--method", "vib", "--beta", "1", "--profile", "smoke"])
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert "shapes" in error
+    assert "784" in error
     assert "Traceback" not in error
     assert not list(results.rglob("*.json"))
 
@@ -165,6 +190,32 @@ def test_an_interrupted_command_says_that_it_can_go_on(
         main(["sweep", *SMOKE])
     assert stop.value.code == 130
     assert capsys.readouterr().err.startswith("interrupted: finished runs are on record")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])
+def test_help_is_whole_in_a_terminal_without_utf_8(encoding: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "hvib", "sweep", "--help"],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert b"--snr-db" in shown.stdout
+    assert b"smallest ?" in shown.stdout
+
+
+@pytest.mark.parametrize("name", ["file", "read-only"])
+def test_a_results_folder_that_cannot_be_used_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    where = tmp_path / "file" if name == "file" else Path("/proc/none")
+    monkeypatch.setenv("HVIB_RESULTS", str(where))
+    with pytest.raises(SystemExit) as stop:
+        main(["run", *SMOKE, "--method", "vib", "--beta", "1e-3"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: HVIB_RESULTS = '{where}': no run can be filed in")
 
 
 def test_help_shows_the_profile_s_settings(capsys: pytest.CaptureFixture[str]) -> None:

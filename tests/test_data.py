@@ -1,7 +1,9 @@
 """Splits of data, and the mini-batches drawn from them."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,9 +48,103 @@ def test_pixels_are_scaled_to_unit_range() -> None:
     assert len(Split(x, x)) == 3
 
 
+def test_integers_of_more_than_8_bits_are_token_numbers() -> None:
+    tokens = [0, 3, 300]
+    for kind in (torch.int16, torch.int32, torch.int64):
+        assert reals(torch.tensor(tokens, dtype=kind)).dtype == torch.int64
+    assert reals(Split(np.uint16(tokens), tokens).x).tolist() == tokens  # type: ignore[arg-type]
+    for kind in (torch.int8, torch.bool, torch.float16):
+        assert reals(torch.ones(2, dtype=kind)).dtype == torch.float32
+    assert reals(torch.ones(2, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_token_numbers_are_augmented_as_pixels_are() -> None:
+    x = torch.arange(36).view(1, 1, 6, 6) * 100
+    settings = {"shift": 1, "flip": True, "erase": 2}
+    tokens, pixels = (
+        Batcher(Split(images, torch.zeros(1)), **settings)(  # type: ignore[arg-type]
+            torch.tensor([0]), torch.Generator().manual_seed(3)
+        )[0]
+        for images in (x, x.float())
+    )
+    assert tokens.dtype == torch.int64
+    assert torch.equal(tokens.float(), pixels)
+
+
+INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+
+
+@pytest.mark.parametrize("kind", [*INTEGERS, "bool"])
+def test_labels_of_any_width_are_classes(kind: str) -> None:
+    labels = np.array([1, 0, 1], kind)
+    given = [
+        labels,
+        torch.from_numpy(labels),
+        labels.tolist(),
+        labels.astype(labels.dtype.newbyteorder()),
+    ]
+    for y in given:
+        split = Split(torch.zeros(3), y)
+        assert split.y.dtype == torch.int64
+        assert split.y.tolist() == [1, 0, 1]
+
+
+def test_arrays_of_other_libraries_are_tensors() -> None:
+    x = np.arange(6.0, dtype=np.float32).reshape(3, 2)
+    like = torch.from_numpy(x)
+    split = Split(x, like)  # type: ignore[arg-type]
+    assert split.x.data_ptr() == like.data_ptr()
+    reverse = np.ascontiguousarray(x[::-1])[::-1]
+    fixed = np.broadcast_to(x, x.shape)  # read-only
+    given = [x.astype(">f4"), reverse, fixed, np.asfortranarray(x), np.ma.array(x), list(like)]
+    for values in given:
+        assert Data(*[Split(values, like)] * 3).md5 == Data(*[split] * 3).md5  # type: ignore[arg-type]
+    assert Split(x.tolist(), x).x.dtype == torch.float64  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (np.array(["cat", "dog"]), "y = 'ndarray of <U3': give numbers; np.unique"),
+        (np.array([1, None]), "y = 'ndarray of object': give numbers"),
+        (np.array([1, 2], np.longdouble), "y = 'ndarray of .*128': give numbers"),
+        (None, "y = 'NoneType of object': give numbers"),
+        ([[1], [1, 2]], "y = 'list': give a tensor or an array"),
+        (np.ma.masked_equal([1, 2], 2), "y = 'MaskedArray': leave out what is masked"),
+        (3, r"y = \(\): give one entry for each example"),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_refused(values: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Split(torch.zeros(2), values)
+
+
+@pytest.mark.parametrize(
+    ("y", "says"),
+    [
+        (torch.zeros(3, 1, dtype=torch.uint8), r"y = \(3, 1\): a class is one .* y.flatten\(\)"),
+        (torch.eye(3).long(), r"y = \(3, 3\): a class is one .* one-hot rows give y.argmax\(1\)"),
+    ],
+)
+def test_a_class_is_one_number(y: torch.Tensor, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Split(torch.zeros(3), y).require_pairs()
+    splits = Split(torch.zeros(3), y[:, 0]), *[Split(torch.zeros(3), y)] * 2
+    with pytest.raises(ValueError, match="validation." + says):
+        assert Data(*splits).checked
+
+
+def test_data_are_splits() -> None:
+    split = Split(torch.zeros(3), torch.zeros(3))
+    with pytest.raises(ValueError, match=r"validation = 'tuple': give a Split\(x, y\)"):
+        Data(split, (split.x, split.y), split)  # type: ignore[arg-type]
+
+
 def test_data_lie_where_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HVIB_DATA", "somewhere")
-    assert data_root() == Path("somewhere")
+    assert data_root() == PROJECT / "somewhere"  # the same from each working folder
+    monkeypatch.setenv("HVIB_DATA", "/somewhere")
+    assert data_root() == Path("/somewhere")
     monkeypatch.delenv("HVIB_DATA")
     assert data_root() == PROJECT / "data"
 

@@ -1,11 +1,13 @@
 """Evaluation over β: that it averages what it says."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from small import run_of, trained
 
+from hvib.book.probes import share_right
 from hvib.data import Data, Split
 from hvib.evaluation import evaluate, predict
 from hvib.methods import METHODS
@@ -32,6 +34,72 @@ def test_an_evaluation_of_nothing_is_refused(
     settings: dict[str, Any] = {"split": digits.test, "betas": (1e-3,)} | change
     with pytest.raises(ValueError, match=says):
         evaluate(system, **settings)
+
+
+@pytest.mark.parametrize(
+    ("y", "says"),
+    [
+        (
+            lambda y: y + 1,
+            r"^y = \(1, 10\): the network ends in 10 logits: give classes from 0 to 9",
+        ),
+        (lambda y: y.to(torch.int8) - 1, r"^y = \(-1, 8\): the network ends in 10 logits"),
+        (lambda y: y[:, None], r"^y = \(300, 1\): a class is one whole number an example"),
+        (lambda y: y.float(), r"^y = \(300,\): the network ends in 10 numbers: give \(N, 10\)"),
+    ],
+)
+def test_targets_that_the_network_cannot_name_are_refused(
+    y: Callable[[torch.Tensor], torch.Tensor], says: str, digits: Data
+) -> None:
+    system = build(run_of("vib", 1e-3))
+    with pytest.raises(ValueError, match=says):
+        evaluate(system, Split(digits.test.x, y(digits.test.y)), (1e-3,))
+
+
+@pytest.mark.parametrize("measure", [evaluate, predict, share_right])
+def test_what_is_no_system_or_no_split_is_refused(
+    measure: Callable[..., object], digits: Data
+) -> None:
+    system = build(run_of("vib", 1e-3))
+    with pytest.raises(ValueError, match=r"split = 'Data': give a Split, as data.test"):
+        measure(system, digits, (1e-3,))
+    with pytest.raises(ValueError, match="model = 'Linear': give a System"):
+        measure(torch.nn.Linear(64, 10), digits.test, (1e-3,))
+    system.device = torch.nn.Conv2d(1, 1, 1)
+    with pytest.raises(ValueError, match=r"x = \(300, 8, 8\) of .*: add the channel axis"):
+        measure(system, Split(digits.test.x[:, 0], digits.test.y), (1e-3,))
+
+
+def test_labels_of_any_width_and_arrays_are_measured_alike(digits: Data) -> None:
+    run = run_of("hyper-vib", epochs=1)
+    x, y = digits.test.x.numpy(), digits.test.y.numpy()
+    results = []
+    for kind in ("int64", "uint8", "int32"):
+        split = Split(x, y.astype(kind))  # type: ignore[arg-type]
+        model = trained(run, Data(*[split] * 3))
+        share = share_right(model, split, (1e-3,), draws=2)
+        results.append((evaluate(model, split, (1e-3,)), share.tolist()))
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_system_in_double_precision_is_measured_as_in_single(digits: Data) -> None:
+    run = run_of("hyper-vib", epochs=2)
+    rows = []
+    for kind in (torch.float32, torch.float64):
+        model = METHODS.find("hyper-vib").build(run).to(kind)
+        fit(model, digits, run, device="cpu")
+        rows.append(evaluate(model, digits.test, (1e-3,))[0])
+    for row in rows:
+        row.pop("by_class")
+    assert rows[0] == pytest.approx(rows[1], rel=1e-2)
+
+
+def test_real_targets_in_any_format_are_measured_alike() -> None:
+    x, y = torch.randn(40, 3), torch.randn(40, 1).half()
+    run = run_of("vib", 1e-3, features=4)
+    system = System(torch.nn.Linear(3, 8), torch.nn.Linear(4, 1), build(run).channel, 4)
+    rows = [evaluate(system, Split(x, t), (1e-3,)) for t in (y, y.float(), y.double())]
+    assert rows[0] == rows[1] == rows[2]
 
 
 def test_a_stack_is_evaluated_at_as_many_betas_as_it_has_systems(digits: Data) -> None:

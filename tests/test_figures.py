@@ -300,7 +300,8 @@ def test_regret_by_split_has_a_panel_for_each_task() -> None:
     assert [axes.get_title(loc="left") for axes in panels] == ["WiFi", "ink"]
     for axes in panels:
         _, test, train = axes.get_lines()  # behind the line at 0
-        assert test.get_xdata() == train.get_xdata() == pytest.approx(BETAS)
+        assert test.get_xdata() == pytest.approx(BETAS)
+        assert train.get_xdata() == pytest.approx(BETAS)
         assert test.get_ydata() == pytest.approx([20] * 13)
         assert train.get_ydata() == pytest.approx([-10] * 13)
         assert {t.get_text() for t in axes.texts} == {"test", "train"}

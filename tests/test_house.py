@@ -20,7 +20,7 @@ from hvib.project import PROJECT
 PACKAGE = PROJECT / "hvib"
 FILES = sorted(PACKAGE.rglob("*.py"))
 CORE = sorted(PACKAGE.glob("*.py"))
-ROOMS = ("tasks", "methods", "ledger", "ranging", "theory", "book")
+ROOMS = ("tasks", "methods", "ledger", "ranging", "theory", "layers", "checks", "book")
 
 
 def lines(path: Path) -> int:
@@ -51,11 +51,16 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-# The training loop asks for a run's method by name; the command line is the book's.
+# What the core takes from a room all the same.
 EXCEPTIONS = {
-    ("train", "methods"),
-    ("__main__", "book"),
-    ("__init__", "tasks"),  # make_run, which fills a run in from its task
+    *((file, "methods") for file in ("hyper", "train", "evaluation")),  # methods, by their name
+    *(
+        (file, "checks")
+        for file in ("closing", "data", "evaluation", "hyper", "objective", "system", "train")
+    ),
+    ("hyper", "layers"),  # which layers of a model take a gate
+    ("__main__", "book"),  # the command line is the book's
+    *(("__init__", room) for room in ("layers", "methods", "tasks")),  # for the public names
 }
 
 # Which room may import which; all may import the core.
@@ -65,6 +70,8 @@ BELOW = {
     "ledger": {"tasks", "methods"},
     "ranging": set(),
     "theory": set(),
+    "layers": set(),
+    "checks": set(),
     "book": set(ROOMS) - {"book"},
 }
 
@@ -128,6 +135,51 @@ def test_the_installed_package_gates_a_model_outside_the_checkout(tmp_path: Path
     assert Path(file).is_relative_to(site)
     assert int(tasks) >= 8
     assert int(methods) >= 23
+    _check_that_files_lie_where_it_is_started(tmp_path / "empty", site)
+
+
+def _check_that_files_lie_where_it_is_started(empty: Path, site: Path) -> None:
+    empty.mkdir()
+    before = sorted(site.rglob("*.*"))
+    code = (
+        "from dataclasses import replace\n"
+        "from hvib import ledger, make_run\n"
+        "from hvib.tasks import TASKS\n"
+        "from hvib.tasks.images import data_root\n"
+        "TASKS.register(replace(TASKS.find('digits'), name='mine'))\n"
+        "runs = [make_run('mine', 'vib', 'smoke', betas=(b,), limit=128) for b in (0.1, 1)]\n"
+        "assert ledger.execute(runs[0]).commit is None\n"
+        "ledger.sweep(runs, progress=False)\n"
+        "print(data_root())\n"
+    )
+    clean = {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
+    for relative, folder in (("", "results"), ("kept", "kept")):
+        printed = run_python(code, empty, HVIB_RESULTS=relative, HVIB_DATA="", **clean)
+        assert Path(printed.strip()) == empty / "data"
+        assert len(list((empty / folder / "mine" / "vib").glob("*.json"))) == 2
+    assert sorted(path.name for path in empty.iterdir()) == ["kept", "results"]
+    assert [path for path in sorted(site.rglob("*.*")) if path not in before] == []
+
+
+def test_matplotlib_says_nothing_where_its_folders_cannot_be_written(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "from hvib.book import writable\n"
+        "writable.prepare()\n"
+        "kernel = [sys.executable, '-c', 'import matplotlib.pyplot']\n"
+        "said = subprocess.run(kernel, capture_output=True, text=True)\n"
+        "print(said.stderr, said.returncode)\n"
+    )
+    places = ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")
+    env = {name: value for name, value in os.environ.items() if name not in places}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**env, "HOME": "/proc/none"},
+        capture_output=True,
+        text=True,
+    )
+    assert (result.stdout.split(), result.stderr) == (["0"], "")
 
 
 def test_every_record_lies_where_its_config_says() -> None:

@@ -1,9 +1,14 @@
 """Gates: equations (12) to (14), any model, folding."""
 
+import contextvars
 import copy
 import math
+import threading
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +21,7 @@ from torch import nn
 from hvib.channel import AWGN
 from hvib.closing import FreeGate, Opening
 from hvib.hyper import Gate, Gated, at, fold, hyperize
+from hvib.layers.conditioned import Conditioned
 from hvib.system import System
 
 betas = st.floats(-8, 2).map(lambda e: 10**e)
@@ -348,8 +354,17 @@ def test_a_first_axis_that_is_not_the_batch_is_refused() -> None:
             return hyperize(model)(torch.randn(4, 5, 8, 3), noise).prediction
 
     assert passed(batch_first=True).shape == (4, 5, 2)
-    with pytest.raises(ValueError, match=r"gate input = \(8, 20, 12\): .* not the batch of 20"):
+    mend = r"gate input = \(8, 20, 12\): .* not the batch of 20; .* \(batch_first=True\)"
+    with pytest.raises(ValueError, match=mend):
         passed(batch_first=False)
+
+    class Turned(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.transpose(0, 1))
+
+    model = System(nn.Sequential(Turned(3, 4), nn.Linear(4, 12)), nn.Linear(6, 2), AWGN(20), 6)
+    with pytest.raises(ValueError, match=r"put the batch first$"), at([1e-4, 1e-3, 1e-2, 1e-1]):
+        hyperize(model)(torch.randn(4, 5, 8, 3), torch.randn(2, 4, 5, 6))
 
 
 def test_a_transformer_s_fast_path_is_not_taken() -> None:
@@ -405,3 +420,146 @@ def test_beta_must_be_finite_and_positive(beta: Any) -> None:
         pass
     with pytest.raises(ValueError, match="beta = "):
         fold(hyperize(models()["mlp"]), beta)
+
+
+def test_a_fold_keeps_frozen_what_was_frozen() -> None:
+    device = nn.Sequential(
+        nn.Linear(4, 6),
+        nn.Linear(6, 6, bias=False),
+        nn.BatchNorm1d(6, affine=False),
+        nn.Linear(6, 6, bias=False),
+        nn.Linear(6, 2),
+    )
+    for layer in (device[0].weight, device[3].weight, device[4].bias):
+        layer.requires_grad_(False)
+    for gate in GATES.values():
+        folded = fold(hyperize(device, 0, gate), 1e-3)
+        trains = {name: p.requires_grad for name, p in folded.named_parameters()}
+        shifts = {"3.bias": False} if "3.bias" in trains else {}
+        assert trains == {
+            **{"0.weight": False, "0.bias": True, "1.weight": True},
+            **{"2.weight": True, "2.bias": True, "3.weight": False, **shifts},
+            **{"4.weight": True, "4.bias": False},
+        }
+    hyper = hyperize(device).requires_grad_(False)
+    assert not any(p.requires_grad for p in fold(hyper, 1e-3).parameters())
+
+
+def test_a_thread_needs_a_beta_of_its_own() -> None:
+    hyper, x = hyperize(models()["mlp"]), torch.randn(2, 1, 8, 8)
+    with at(1e-3), ThreadPoolExecutor(1) as pool:
+        with pytest.raises(RuntimeError, match=r"each thread .* contextvars.copy_context\(\)\.run"):
+            pool.submit(hyper, x).result()
+        found = pool.submit(contextvars.copy_context().run, hyper, x).result()
+        torch.testing.assert_close(found, hyper(x))
+
+
+def test_a_layer_that_runs_again_in_a_backward_pass_s_own_thread_has_its_beta() -> None:
+    hyper = shaken(hyperize(nn.Sequential(nn.Linear(3, 3))))
+    ran: list[tuple[int, torch.Tensor]] = []
+
+    class Deep(torch.autograd.Function):
+        """Backward passes inside backward passes: PyTorch gives the deepest their own thread."""
+
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor, depth: int) -> torch.Tensor:
+            ctx.depth = depth
+            return x * 1
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+            if ctx.depth == 0:
+                ran.append((threading.get_ident(), hyper(gradient)))
+            else:
+                with torch.enable_grad():
+                    x = torch.ones(2, 3, requires_grad=True)
+                    Deep.apply(x, ctx.depth - 1).sum().backward()
+            return gradient, None
+
+    def backward() -> None:
+        Deep.apply(torch.ones(2, 3, requires_grad=True), 70).sum().backward()
+
+    with at(1e-1), at(1e-3):
+        backward()
+        expected = hyper(torch.ones(2, 3))
+    ((thread, found),) = ran
+    assert thread != threading.get_ident()
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(RuntimeError, match="no β is set"):
+        backward()
+
+
+def test_log_beta_may_be_given_in_place_of_beta() -> None:
+    hyper, x = shaken(hyperize(models()["mlp"])), torch.randn(6, 1, 8, 8)
+    betas = torch.logspace(-5, 0, 6)
+    with at(betas):
+        expected = hyper(x)
+    with at(log_beta=betas.log()):
+        torch.testing.assert_close(hyper(x), expected)
+    for i, one in enumerate(betas):  # as many β as examples: one each
+        torch.testing.assert_close(fold(hyper, float(one))(x[i : i + 1]), expected[i : i + 1])
+    for beta, log_beta in ((None, None), (0.1, betas.log())):
+        mend = "give β, or log_beta in its place"
+        with pytest.raises(ValueError, match=mend), at(beta, log_beta=log_beta):
+            pass
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("each", [True, False], ids=["a β each", "one β"])
+def test_a_gated_model_exports_with_log_beta_as_an_input(gate: str, each: bool) -> None:
+    hyper = shaken(hyperize(models()["batch norms"], 0, GATES[gate])).eval()
+    model, x = Conditioned(hyper), torch.randn(7, 1, 8, 8)
+    log_beta = torch.linspace(-12, 0, 7 if each else 1)
+    batch = torch.export.Dim("batch", min=2, max=64)
+    sizes = ({0: batch}, {0: batch} if each else None)
+    few = (x[:4], log_beta[: 4 if each else 1])
+    exported = torch.export.export(model, few, dynamic_shapes=sizes).module()
+    found = exported(x, log_beta)
+    torch.testing.assert_close(found, model(x, log_beta), rtol=1e-5, atol=1e-5)
+    with at(log_beta.exp()):
+        torch.testing.assert_close(found, hyper(x), rtol=1e-4, atol=1e-5)
+
+
+def test_only_a_gated_model_is_conditioned() -> None:
+    with pytest.raises(ValueError, match="model = 'Linear': hyperize it first"):
+        Conditioned(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("each", [True, False], ids=["a β each", "one β"])
+def test_it_exports_to_onnx(each: bool, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    model = Conditioned(shaken(hyperize(models()["batch norms"])).eval()).eval()
+    x, log_beta = torch.randn(7, 1, 8, 8), torch.linspace(-12, 0, 7 if each else 1)
+    batch = torch.export.Dim("batch", min=2, max=64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the exporter's own dependencies deprecate
+        torch.onnx.export(
+            model,
+            (x[:4], log_beta[: 4 if each else 1]),
+            tmp_path / "model.onnx",
+            dynamo=True,
+            verbose=False,
+            input_names=["x", "log_beta"],
+            dynamic_shapes=({0: batch}, {0: batch} if each else None),
+        )
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    (found,) = session.run(None, {"x": x.numpy(), "log_beta": log_beta.numpy()})
+    expected = model(x, log_beta).detach()
+    torch.testing.assert_close(torch.tensor(found), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_compiled_model_has_one_graph_for_every_beta() -> None:
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    hyper = shaken(hyperize(models()["batch norms"], 0, GATES["free"])).eval()
+    torch._dynamo.reset()
+    compiled, x = torch.compile(hyper, backend=backend, fullgraph=True), torch.randn(4, 1, 8, 8)
+    for beta in (1e-6, 1e-3, 0.5, 1.0):
+        with at(beta):
+            torch.testing.assert_close(compiled(x), hyper(x))
+    assert len(graphs) == 1

@@ -40,6 +40,19 @@ def write_csv(path: Path, measured: Measurements, edit: Callable[[str], str] = s
     return path
 
 
+def quoted(text: str) -> str:
+    """Each cell in quotes."""
+    cells = [[f'"{cell}"' for cell in line.split(",")] for line in text.splitlines()]
+    return "\n".join(map(",".join, cells))
+
+
+def named_rows(text: str) -> str:
+    """A first column of row names, without a name of its own, as R's `write.csv` makes it."""
+    header, *rows = text.splitlines()
+    names = [f'"{name}"' for name in header.split(",")]
+    return "\n".join([",".join(['""', *names]), *(f'"{i}",{row}' for i, row in enumerate(rows))])
+
+
 @LINKS
 def test_measurements_come_back_from_either_file(link: Link, tmp_path: Path) -> None:
     ours = simulate(link, 4, 0)
@@ -49,6 +62,10 @@ def test_measurements_come_back_from_either_file(link: Link, tmp_path: Path) -> 
         write_npz(tmp_path / "b.npz", ours, **more),
         write_csv(tmp_path / "a.csv", ours),
         write_csv(tmp_path / "b.csv", ours, lambda text: "\ufeff" + text.replace(",", " , ")),
+        write_csv(tmp_path / "c.csv", ours, quoted),
+        write_csv(tmp_path / "d.csv", ours, lambda text: quoted(text).replace(",", " , ")),
+        write_csv(tmp_path / "e.csv", ours, named_rows),
+        write_csv(tmp_path / "f.csv", ours, lambda text: text.replace("\n", "\r\n") + "\r\n,,\r\n"),
     ]
     for path in files:
         found = load_measurements(str(path), link)
@@ -130,9 +147,25 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
         (lambda text: text.replace("0.", "x.", 1), "path = .*give a number in each cell"),
         (lambda text: text + ",3", "path = .*give a number in each cell, as many as names"),
         (lambda text: text.replace("delay_ns", "delay_ns,first_hz"), "give a number in each cell"),
+        (lambda text: text.replace(",", ";"), "path = .*a.csv': semicolons part its cells: save"),
+        (lambda text: quoted(text).replace(",", "\t"), "path = .*a.csv': tabs part its cells"),
+        (
+            lambda text: quoted(text).replace("0.", "0,", 1),
+            "row 1 = '.*,.*': write its numbers with",
+        ),
+        (lambda text: text.replace("\n", '\n"', 1), r"cells of row 1 = \d+: the header has"),
+        (lambda text: '"' + 200_000 * "3" + text, "path = .*a.csv': its quotes do not pair up"),
     ],
 )
 def test_a_wrong_csv_is_named(edit: Callable[[str], str], message: str, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", simulate(WIFI, 3, 0), edit)
     with pytest.raises(ValueError, match=message):
+        load_measurements(path, WIFI)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_a_csv_in_another_encoding_is_named(encoding: str, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", simulate(WIFI, 3, 0))
+    path.write_bytes((path.read_text() + "µ").encode(encoding))
+    with pytest.raises(ValueError, match=r"path = .*a.csv': it is no UTF-8 text: save it as"):
         load_measurements(path, WIFI)

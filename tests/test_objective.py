@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
 
-from hvib import objective
+from hvib.methods.training import RunningObjective
 from hvib.objective import Terms, distortion, draw_betas, gaussian_kl, terms
 from hvib.system import Output
 
@@ -49,6 +49,16 @@ def test_distortion_is_cross_entropy_for_classes_and_squared_error_for_reals() -
     y = torch.randn(3, 5, 2)
     expected = F.mse_loss(logits[..., :2], y, reduction="none").sum(-1)
     torch.testing.assert_close(distortion(logits[..., :2], y), expected)
+
+
+def test_targets_in_another_format_are_the_same_targets() -> None:
+    logits, classes = torch.randn(3, 5, 7), torch.randint(2, (3, 5))
+    for kind in (torch.uint8, torch.int32, torch.bool):
+        assert torch.equal(distortion(logits, classes.to(kind)), distortion(logits, classes))
+    exact = distortion(logits.double(), classes)
+    assert exact.dtype == torch.float64
+    y = torch.randn(3, 5, 7).half()
+    assert torch.equal(distortion(logits, y.double()), distortion(logits, y))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +123,7 @@ def test_a_range_of_one_point_draws_that_point() -> None:
 
 
 def test_scale_follows_the_size_of_each_share_and_forgets() -> None:
-    scale = objective.RunningObjective(1.0, memory=0.9)
+    scale = RunningObjective(1.0, memory=0.9)
     losses = torch.tensor([100.0, 1.0])
     torch.testing.assert_close(scale.weights(losses), 1 / losses)  # no bias towards the start
     for _ in range(200):
@@ -124,7 +134,7 @@ def test_scale_follows_the_size_of_each_share_and_forgets() -> None:
 def test_power_of_the_scale_goes_from_the_mean_objective_to_its_logarithm() -> None:
     losses = torch.tensor([9.0, 4.0])
     for power, expected in ((0.0, [1.0, 1.0]), (0.5, [1 / 3, 1 / 2]), (1.0, [1 / 9, 1 / 4])):
-        found = objective.RunningObjective(power).weights(losses)
+        found = RunningObjective(power).weights(losses)
         torch.testing.assert_close(found, torch.tensor(expected))
 
 
@@ -132,7 +142,7 @@ def test_weighted_gradient_is_that_of_the_mean_logarithm() -> None:
     w = torch.tensor([2.0, 3.0], requires_grad=True)
     losses = torch.stack([w[0] ** 2 + w[1], w[0] * w[1] ** 3])
     (expected,) = torch.autograd.grad(losses.log().mean(), w, retain_graph=True)
-    weights = objective.RunningObjective(1.0).weights(losses)
+    weights = RunningObjective(1.0).weights(losses)
     assert not weights.requires_grad
     (found,) = torch.autograd.grad((weights * losses).mean(), w)
     torch.testing.assert_close(found, expected)

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from conftest import lines
 from made_up import against_grid
-from test_tables import lines
 
 from hvib.book import figures
 from hvib.book.claims import Ended

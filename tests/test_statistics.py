@@ -32,6 +32,7 @@ from hvib.book.statistics import (
     survived,
     training_seconds,
 )
+from hvib.ledger import Record
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=9).filter(lambda v: np.std(v) > 1e-6))
@@ -164,11 +165,10 @@ def test_an_interval_has_a_sign_if_it_leaves_zero_out(low: float, high: float, s
 
 def test_the_plateau_ends_at_a_beta_and_has_the_first_at_least() -> None:
     def plateau(betas: tuple[float, ...], **end: float) -> Interval:
-        records = [
-            fake("hyper-vib", s, lambda b, s=s: s + np.log10(b), betas=betas) for s in (0, 2)
-        ]  # type: ignore[misc]
-        (curves,) = collect(records).values()
-        return on_plateau(curves, **end)
+        def one(seed: int) -> Record:
+            return fake("hyper-vib", seed, lambda b: seed + np.log10(b), betas=betas)
+
+        return on_plateau(collect([one(0), one(2)])[PAPER], **end)
 
     assert plateau(BETAS).mean == pytest.approx([-5, -4.5, -4, -3.5, -3, -2.5, -2], abs=1e-5)
     assert plateau(BETAS).half == pytest.approx([12.706] * 7, rel=1e-3)  # t, 1 degree

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable
 
-from IPython.display import Markdown
+from conftest import lines
 from made_up import BETAS, against_grid, error, fake, rewritten, vib
 
 from hvib.book import figures
@@ -123,12 +123,6 @@ def test_prose_quotes_each_method() -> None:
     assert facts["machine"] == "CPU, 1 thread, bfloat16 products"
 
 
-def lines(table: Markdown) -> list[str]:
-    """A table's head and rows."""
-    head, _, *rows = (table.data or "").splitlines()
-    return [head, *rows]
-
-
 def test_methods_are_quoted_by_short_names() -> None:
     keys = VIB, Key("vib-batched"), PAPER, Key("hyper-vib-ordered", 2), Key("hyper-vib", 1.3)
     assert [quoted_as(key) for key in keys] == [
@@ -138,9 +132,9 @@ def test_methods_are_quoted_by_short_names() -> None:
 
 
 def test_gates_are_quoted_by_what_they_add() -> None:
-    ours = collect([fake("hyper-vib", 0, vib, parameters=102_345)])[PAPER]
+    ours = collect([fake("hyper-vib", 0, vib, parameters=102_350)])[PAPER]
     theirs = collect([fake("vib", 0, vib, betas=(1e-3,), parameters=100_000)])[VIB]
-    assert figures.facts_of_gates(ours, theirs) == {"extra": "2,345", "extra-share": "2.35%"}
+    assert figures.facts_of_gates(ours, theirs) == {"extra": "2,350", "extra-share": "2.35%"}
 
 
 def test_other_machines_than_the_first_seed_s_are_named() -> None:

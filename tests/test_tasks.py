@@ -2,6 +2,7 @@
 
 import struct
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from conftest import Register, needs_cifar10
 
+from hvib import ledger
 from hvib.data import Data, Split
 from hvib.ranging.simulate import (
     WIFI,
@@ -17,7 +19,7 @@ from hvib.ranging.simulate import (
     examples,
     simulate,
 )
-from hvib.tasks import TASKS, load, ranging
+from hvib.tasks import ACCURACY, SQUARED_ERROR, TASKS, Metric, load, make_run, ranging
 from hvib.tasks.cifar10 import cifar10
 from hvib.tasks.images import MissingData
 from hvib.tasks.mnist import mnist
@@ -33,6 +35,32 @@ def test_digits_are_embedded_and_split_without_overlap() -> None:
     assert set(d.test.y.tolist()) == set(range(10))
     images = {s.x[i].numpy().tobytes() for s in (d.validation, d.test) for i in range(len(s))}
     assert not images & {d.train.x[i].numpy().tobytes() for i in range(len(d.train))}
+
+
+@pytest.mark.parametrize(
+    ("metric", "of", "says"),
+    [
+        (ACCURACY, lambda y: torch.eye(10)[y], r"float32: task mine's .*give .*y.argmax\(1\)"),
+        (SQUARED_ERROR, lambda y: y.to(torch.uint8), "int64: task mine's .*give real targets"),
+    ],
+)
+def test_targets_that_a_task_s_metric_does_not_measure_are_refused(
+    metric: Metric, of: Callable[[torch.Tensor], torch.Tensor], says: str, register: Register
+) -> None:
+    digits = TASKS.find("digits")
+    data = Data(*(Split(s.x, of(s.y)) for s in digits.load().splits))
+    register(replace(digits, name="mine", metric=metric, load=lambda: data))
+    with pytest.raises(ValueError, match=rf"train.y.dtype = torch.{says}"):
+        load("mine")
+    with pytest.raises(ValueError, match=rf"train.y.dtype = torch.{says}"):
+        ledger.execute(make_run("mine", "hyper-vib", "smoke"))
+
+
+def test_narrow_classes_are_the_same_data(register: Register) -> None:
+    digits = TASKS.find("digits")
+    narrow = Data(*(Split(s.x, s.y.to(torch.uint8)) for s in digits.load().splits))
+    register(replace(digits, name="mine", load=lambda: narrow))
+    assert load("mine").md5 == digits.load().md5
 
 
 @pytest.mark.parametrize(("task", "kind"), [("mnist", "MNIST"), ("cifar10", "CIFAR10")])

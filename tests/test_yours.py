@@ -43,7 +43,7 @@ class Halved(Gate):
         return super().forward(log_beta) / 2
 
 
-METHOD = gated("halved", "Halved gates", lambda run: Halved, style=Style("#123456", "h"))
+METHOD = gated("halved", "Halved gates", Halved, style=Style("#123456", "h"))
 TASK = Task(
     name="line",
     label="A line",

@@ -5,7 +5,6 @@ Peak memory is that of a process of its own for each.
 """
 
 import itertools
-import json
 import multiprocessing
 import resource
 import statistics
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from hvib import ledger, objective
+from hvib.check import require
 from hvib.data import Batcher, Data, Split
 from hvib.hyper import at, fold
 from hvib.methods import METHODS
@@ -215,10 +215,15 @@ def measure(rounds: int = 200, warm: int = 10) -> list[Ratio]:
     """All ratios.
 
     Args:
-        rounds: of the quick steps; the slow ones have fewer.
+        rounds: of the quick steps, at least 3; the slow ones have fewer.
         warm: rounds before them that are not counted.
+
+    Raises:
+        ValueError: there are too few rounds for quartiles.
     """
-    few = max(rounds // 20, 2)
+    require(rounds >= 3, "rounds", rounds, "give at least 3: fewer have no quartiles")
+    require(warm >= 0, "warm", warm, "give 0 or more")
+    few = max(rounds // 20, 3)
     return [
         *_mnist(rounds, warm),
         *_bluetooth(rounds, warm),
@@ -230,12 +235,12 @@ def measure(rounds: int = 200, warm: int = 10) -> list[Ratio]:
 
 def _mnist(rounds: int, warm: int) -> list[Ratio]:
     vib, hyper, ordered, batched = _MNIST.values()
-    data = images(vib.batch_size * (rounds + warm))
+    few = max(rounds // 10, 3)
+    data = images(vib.batch_size * max(rounds + warm, few + 2))
     dtype = product_dtype(vib, torch_device())
     plain, gated, closing, square = in_turn(
         [step(vib, data), step(hyper, data), step(ordered, data), product(dtype)], rounds, warm
     )
-    few = max(rounds // 10, 2)
     alone, stack = in_turn([step(vib, data), step(batched, data)], few, 2)
     ours, textbook = in_turn([step(hyper, data), usual_step(hyper, data)], few, 2)
     work = products_flops(vib) / (2 * 1024**3)  # of a plain step, in square products
@@ -333,9 +338,7 @@ def file_ratios(ratios: Sequence[Ratio]) -> None:
     """
     where = ledger.environment(_MNIST["plain"], torch_device())
     values = {"environment": where, "ratios": [ratio._asdict() for ratio in ratios]}
-    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
-    path = ledger.root() / f"bench-{where['products']}.json"
-    ledger.file(path, lambda partial: partial.write_text(text))
+    ledger.write_json(ledger.root() / f"bench-{where['products']}.json", values)
 
 
 def ratio_rows(benches: Sequence[tuple[dict[str, Any], list[Ratio]]]) -> list[dict[str, str]]:
@@ -368,9 +371,10 @@ def recorded() -> list[tuple[dict[str, Any], list[Ratio]]]:
 
     Raises:
         FileNotFoundError: there is no record yet.
+        ValueError: a file is damaged.
     """
     paths = sorted(ledger.root().glob("bench-*.json"))
     if not paths:
         raise FileNotFoundError(f"{ledger.root()}: run `python -m hvib bench --record` first")
-    files = [json.loads(path.read_text()) for path in paths]
+    files = [ledger.read_json(path) for path in paths]
     return [(f["environment"], [Ratio(**ratio) for ratio in f["ratios"]]) for f in files]

@@ -1,6 +1,7 @@
 """The command line: `run`, `sweep`, `verify` and `bench`, each with `--help`."""
 
 import argparse
+import io
 import math
 import re
 import sys
@@ -91,6 +92,8 @@ def verify(
     count: int = 1,
     metric_tolerance: float | None = None,
     device: Device = "auto",
+    digests: bool = False,
+    add: bool = False,
 ) -> None:
     """Retrain records and compare; exit status 1 if a metric differs by more than the tolerance.
 
@@ -103,7 +106,13 @@ def verify(
             point of accuracy, or 0.05 of an error, which another processor or number format may
             take.
         device: where to train.
+        digests: retrain nothing; compare every file of the ledger with its digest, in seconds, and
+            end in exit status 1 if one differs or has none.
+        add: with `--digests`: give those that have none one, and name them.
     """
+    require(digests or not add, "add", add, "it goes with --digests")
+    if digests:
+        return _verify_digests(add)
     require(count >= 1, "count", count, "give at least 1")
     if metric_tolerance is None:
         metric_tolerance = 0.05 if TASKS.find(task).metric.relative else 0.01
@@ -131,11 +140,22 @@ def verify(
         sys.exit(1)
 
 
+def _verify_digests(add: bool) -> None:
+    found = ledger.check_digests(add=add)
+    for path in found.added:
+        print(f"digest added: {path}")
+    for line in found.bad:
+        print(line)
+    print(f"{found.agree} files agree with their digests, {len(found.bad)} do not")
+    if found.bad:
+        sys.exit(1)
+
+
 def bench(rounds: int = 200, record: bool = False) -> None:
     """Measure speed as ratios, with nothing else running.
 
     Args:
-        rounds: how often each is measured.
+        rounds: how often each is measured, at least 3; the slow ones less often.
         record: file the ratios in the ledger, from which the book's page on speed draws.
     """
     ratios = measure(rounds)
@@ -154,6 +174,10 @@ _BAD_INPUT = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; bad input ends in one line on standard error and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without UTF-8 shows a mark for a β, and the rest.
+            stream.reconfigure(errors="replace")
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     # The β of a VIB run is one: `--beta` reads better than the field's `--betas`.
     arguments = [re.sub(r"^--beta(?=$|=)", "--betas", argument) for argument in arguments]

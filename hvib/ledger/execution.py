@@ -10,7 +10,9 @@ import torch
 
 from hvib.data import Data
 from hvib.evaluation import evaluate
-from hvib.ledger.record import Record, file, save_tensors
+from hvib.ledger.filing import file
+from hvib.ledger.record import Record
+from hvib.ledger.tensors import save_tensors
 from hvib.methods.registry import method_of
 from hvib.project import PROJECT
 from hvib.run import Run
@@ -38,7 +40,10 @@ def _cpu_name() -> str:
 
 @functools.cache  # asked at a process's first run: later edits are not what it runs
 def _commit() -> str | None:
-    """The commit that ran, marked `+` where `hvib` differs from it."""
+    """The commit that ran, marked `+` where `hvib` differs from it; None where there is none."""
+    # An installed package may lie in another project's repository, whose commits say nothing of it.
+    if not Path(__file__).resolve().is_relative_to(PROJECT / "hvib"):
+        return None
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -63,7 +68,7 @@ def execute(
     """Train and evaluate a run; no record is filed.
 
     Args:
-        weights: file to save the trained weights in.
+        weights: file to save the trained weights in, with the record's digest.
 
     Raises:
         ValueError: a setting does not fit the method, the data or the machine.
@@ -77,9 +82,7 @@ def execute(
     digest = data.md5
     model = method.build(run)
     course = fit(model, data, run, device=device, progress=progress)
-    if weights:
-        file(weights, lambda partial: save_tensors(model.state_dict(), partial))
-    return Record(
+    record = Record(
         config=run,
         curve=curve(model, data.limited(run.limit), run),
         seconds=round(course.seconds, 3),
@@ -90,6 +93,9 @@ def execute(
         data_md5=digest,
         commit=_commit(),
     )
+    if weights:
+        file(weights, lambda partial: save_tensors(model.state_dict(), partial, record.digest))
+    return record
 
 
 def parameters_of(model: System | Stacked) -> int:

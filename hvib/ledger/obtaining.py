@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-from safetensors.torch import load_file
+from filelock import Timeout
 from tqdm import tqdm
 
 from hvib.ledger.execution import execute
-from hvib.ledger.record import Record, file, find, path_of, save_tensors, weights_of, write
+from hvib.ledger.filing import clear_partials, file
+from hvib.ledger.locks import held
+from hvib.ledger.record import Record, find, path_of, write
+from hvib.ledger.tensors import load_tensors, save_tensors, weights, weights_of
 from hvib.methods.registry import METHODS, method_of
 from hvib.run import Run
 from hvib.system import Stacked, System
@@ -36,30 +38,33 @@ def obtain(
     Raises:
         ValueError, MissingData, Diverged: as `execute`.
         filelock.Timeout: another process has the run in hand longer than that.
+        OSError: the record cannot be filed, as on a full disk; the message names the file.
     """
     method_of(run)
 
     def filed() -> Record | None:
-        return None if fresh or (keep and not weights_of(run).exists()) else find(run)
+        known = None if fresh else find(run)
+        return None if keep and known and weights(run) is None else known
 
     if known := filed():
         return known
-    lock = path_of(run).with_suffix(".lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock, timeout=wait):
+    with held(path_of(run).with_suffix(".lock"), wait):
         if known := filed():
             return known
-        # An older training's weights would not be those of the record to come.
-        weights_of(run).unlink(missing_ok=True)
-        weights = weights_of(run) if keep else None
         try:
-            record = execute(run, device=device, progress=progress, weights=weights)
+            record = execute(
+                run, device=device, progress=progress, weights=weights_of(run) if keep else None
+            )
         except Diverged as error:
             kept = path_of(run).with_suffix(".diverged.safetensors")
             file(kept, lambda partial: save_tensors(error.state, partial))
             error.args = (f"{error}; the last good weights are saved in {str(kept)!r}",)
             raise
+        # The weights came first and carry the digest of this record: after a kill between the two
+        # they belong to none.
         write(record)
+        if not keep:
+            weights_of(run).unlink(missing_ok=True)
     return record
 
 
@@ -71,7 +76,7 @@ def trained(run: Run, *, fresh: bool = False, device: str = "auto") -> System | 
     """
     obtain(run, fresh=fresh, device=device, keep=True)
     model = METHODS.find(run.method).build(run)
-    model.load_state_dict(load_file(weights_of(run)))
+    model.load_state_dict(load_tensors(weights_of(run), path_of(run)))
     return model.eval()
 
 
@@ -87,31 +92,31 @@ def sweep(
 
     Several processes may sweep the same runs: each takes those that no other process is training.
     If a run diverges, the sweep reports it, saves its last good weights beside where its record
-    would be, and goes on with the others.
+    would be, and goes on with the others. What killed processes left half written is removed.
 
     Raises:
         ExceptionGroup: after all others are done, the runs that diverged.
     """
+    clear_partials()
     pending = {path_of(run): run for run in runs}
     done: dict[Path, Record] = {}
     failures: list[Exception] = []
     # Where all runs are on record nothing takes long, and a notebook's output has no bar.
     work = progress and (fresh or not all(path.exists() for path in pending))
-    shown = bar(work, total=len(pending), desc="runs")
-    # The first round passes over what other processes are training; the second waits for it.
-    for wait in (0.0, -1.0):
-        for path, run in list(pending.items()):
-            shown.set_postfix_str(f"{run.task} {run.method} {run.slug}")
-            try:
-                done[path] = obtain(run, fresh=fresh, device=device, wait=wait)
-            except Timeout:
-                continue
-            except Diverged as error:
-                failures.append(error)
-                report(f"{run.method} {run.slug}: {error}")
-            del pending[path]
-            shown.update()
-    shown.close()
+    with bar(work, total=len(pending), desc="runs") as shown:
+        # The first round passes over what other processes are training; the second waits for it.
+        for wait in (0.0, -1.0):
+            for path, run in list(pending.items()):
+                shown.set_postfix_str(f"{run.task} {run.method} {run.slug}")
+                try:
+                    done[path] = obtain(run, fresh=fresh, device=device, wait=wait)
+                except Timeout:
+                    continue
+                except Diverged as error:
+                    failures.append(error)
+                    report(f"{run.method} {run.slug}: {error}")
+                del pending[path]
+                shown.update()
     if failures:
         raise ExceptionGroup("runs that diverged", failures)
     return list(done.values())

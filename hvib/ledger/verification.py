@@ -1,11 +1,15 @@
-"""Records checked: retrained here, and compared."""
+"""Records checked: retrained here, and compared; or each file against its digest."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hvib.check import require
 from hvib.ledger.execution import execute, parameters_of
-from hvib.ledger.record import Record
+from hvib.ledger.filing import file, parsed, read_json, root, stamp
+from hvib.ledger.record import Record, read, record_of
+from hvib.ledger.tensors import load_tensors, record_digest, save_tensors, stored
 from hvib.methods.registry import METHODS
 from hvib.tasks.registry import TASKS, load
 from hvib.train import bar
@@ -67,3 +71,82 @@ def verify(chosen: Sequence[Record], *, device: str = "auto", progress: bool = T
             )
         )
     return checks
+
+
+@dataclass(frozen=True)
+class Digests:
+    """How the files of the ledger compare with their digests."""
+
+    agree: int
+    """how many do"""
+    added: list[Path]
+    """those that had none and were given one"""
+    bad: list[str]
+    """a line for each of the others: which, why and what to do"""
+
+
+def check_digests(*, add: bool = False) -> Digests:
+    """Compare every record, benchmark and file of tensors with its digest.
+
+    Args:
+        add: give those that have none one of what they say now; nothing else in them changes.
+            Tensors get one where there is a record that they can belong to.
+    """
+    agree, added, bad = 0, [], []
+    for path in _files():
+        try:
+            if add and _add_digest(path):
+                added.append(path)
+            _check_digest(path)
+            agree += 1
+        except ValueError as error:
+            bad.append(str(error))
+    return Digests(agree, added, bad)
+
+
+def _files() -> Iterator[Path]:
+    """Every record and benchmark, then the tensors, whose digest is that of their record."""
+    yield from sorted([*root().glob("*/*/*.json"), *root().glob("*.json")])
+    for path in sorted(root().glob("*/*/*.safetensors")):
+        if not path.name.endswith(".diverged.safetensors"):
+            yield path
+
+
+def _is_record(path: Path) -> bool:
+    return path.parent != root()
+
+
+def _record_beside(path: Path) -> Path:
+    """The record's file of tensors, whose name begins with the run's."""
+    return path.with_name(re.sub(r"(-[0-9a-f]{8})\..*", r"\1.json", path.name))
+
+
+def _check_digest(path: Path) -> None:
+    if path.suffix == ".safetensors":
+        load_tensors(path, _record_beside(path))
+    elif _is_record(path):
+        read(path)
+    else:
+        read_json(path)
+
+
+def _add_digest(path: Path) -> bool:
+    """Give a file that has no digest one; whether it was so.
+
+    Raises:
+        ValueError: what it says is no record.
+    """
+    if path.suffix == ".safetensors":
+        tensors, carried = stored(path)
+        record = record_digest(_record_beside(path))
+        if carried or not record:
+            return False
+        file(path, lambda partial: save_tensors(tensors, partial, record))
+        return True
+    values = parsed(path)
+    if "digest" in values:
+        return False
+    if _is_record(path):
+        record_of(path, values)
+    stamp(path)
+    return True

@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvib import objective
 from hvib.check import require
-from hvib.closing import FreeGate, opened
+from hvib.closing import FreeGate, Opening, opened
 from hvib.hyper import Gate, fold, hyperize
-from hvib.methods.method import Method, Style
+from hvib.methods.belonging import mark
+from hvib.methods.method import Convert, Method, Style
 from hvib.run import Run
 from hvib.system import Stacked, System
 from hvib.tasks.registry import build
@@ -28,27 +29,63 @@ def _several_shares(run: Run) -> None:
     )
 
 
+def converted(
+    gate: type[Gate] = Gate, *, opening: bool = False, behind_norms: bool = True
+) -> Convert:
+    """Makes a plain model into one that is gated layer by layer.
+
+    Args:
+        gate: of each layer. One that `needs_range` is told the ends of the range of β.
+        opening: whether each feature has an `Opening` besides, at both ends of the link.
+        behind_norms: as `hyperize` has it.
+    """
+
+    def convert(model: nn.Module, betas: tuple[float, float] | None, seed: int) -> nn.Module:
+        make: Callable[..., Gate] = gate
+        if gate.needs_range or opening:
+            mend = "give the ends of the range of β that the gates are made for, as (1e-6, 1.0)"
+            require(betas is not None, "betas", betas, mend)
+        if gate.needs_range:
+            make = partial(make, betas=betas)
+        model = hyperize(model, seed, make, behind_norms=behind_norms)
+        if not opening:
+            return model
+        mend = "an opening is for the features of a link: give a System"
+        require(isinstance(model, System), "model", type(model).__name__, mend)
+        assert isinstance(model, System)  # for mypy
+        assert betas is not None
+        return opened(model, betas)
+
+    return convert
+
+
 def gated(
     name: str,
     label: str,
-    gate: Callable[[Run], Callable[[int], Gate]],
+    gate: type[Gate] = Gate,
     *,
+    opening: bool = False,
     behind_norms: bool = True,
     **fields: Any,
 ) -> Method:
     """A method that trains one gated system for a range of β.
 
     Args:
-        gate: makes of a run what makes a layer's gate, as `hyperize` takes it.
-        behind_norms: as `hyperize` has it.
-        fields: of `Method`.
+        gate, opening, behind_norms: as `converted` has them.
+        fields: of `Method`, where they differ.
     """
+    convert = fields.pop("convert", converted(gate, opening=opening, behind_norms=behind_norms))
 
     def system(run: Run) -> System:
-        return hyperize(build(run), run.seed, gate(run), behind_norms=behind_norms)
+        ends = (run.betas[0], run.betas[-1])
+        model = convert(build(run), ends, run.seed)
+        mark(model, run.method, ends)
+        return model
 
     defaults: dict[str, Any] = {
         "build": system,
+        "convert": convert,
+        "gates": frozenset({gate, Opening} if opening else {gate}),
         "shares": lambda run: run.shares,
         "fixed": False,
         "hypernetwork": True,
@@ -57,20 +94,14 @@ def gated(
     return Method(name=name, label=label, **(defaults | fields))
 
 
-def paper_gate(run: Run) -> Callable[[int], Gate]:
-    """The paper's gate, which needs nothing of the run."""
-    return Gate
-
-
-def over_range(gate: Callable[..., Gate]) -> Callable[[Run], Callable[[int], Gate]]:
-    """A gate that is told the ends of the run's range of β."""
-    return lambda run: partial(gate, betas=(run.betas[0], run.betas[-1]))
+_ordered = converted(FreeGate, opening=True)
 
 
 def ordered_system(run: Run) -> System:
     """Gates without bounds on every layer, openings at both ends of the link."""
-    system = hyperize(build(run), run.seed, over_range(FreeGate)(run))
-    return opened(system, (run.betas[0], run.betas[-1]))
+    system = _ordered(build(run), (run.betas[0], run.betas[-1]), run.seed)
+    assert isinstance(system, System)  # for mypy
+    return system
 
 
 def draw_beyond(beta_min: float, beta_max: float, count: int, generator: torch.Generator) -> Tensor:
@@ -113,19 +144,18 @@ DEFINED = (
     gated(
         "hyper-vib",
         "Hyper-VIB",
-        paper_gate,
         style=Style("#D55E00", "s"),
         longer_style=Style("#AA4499", "D"),
     ),
     # Gates before norms, which divide them out.
-    gated("hyper-vib-before", "Hyper-VIB, gates before norms", paper_gate, behind_norms=False),
+    gated("hyper-vib-before", "Hyper-VIB, gates before norms", behind_norms=False),
     # The mean logarithm of the objective, which has no scale.
-    gated("hyper-vib-log", "Hyper-VIB, log", paper_gate, power=1.0, style=Style("#E69F00", "v")),
+    gated("hyper-vib-log", "Hyper-VIB, log", power=1.0, style=Style("#E69F00", "v")),
     # The same with gates that have no bounds.
     gated(
         "hyper-vib-free",
         "Hyper-VIB, free",
-        over_range(FreeGate),
+        FreeGate,
         power=1.0,
         style=Style("#009E73", "P"),
     ),
@@ -134,8 +164,8 @@ DEFINED = (
     gated(
         "hyper-vib-ordered",
         "Hyper-VIB, ordered",
-        over_range(FreeGate),
-        build=ordered_system,
+        FreeGate,
+        opening=True,
         power=0.5,
         draw_betas=draw_beyond,
         style=Style("#222222", "X"),

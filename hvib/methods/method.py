@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvib import objective
+from hvib.hyper import Gate
 from hvib.run import Run
 from hvib.system import Stacked, System
+
+Convert = Callable[[nn.Module, tuple[float, float] | None, int], nn.Module]
+"""makes a gated model: from a plain one, the ends of the range of β, and the gates' seed"""
 
 DrawBetas = Callable[[float, float, int, torch.Generator], Tensor]
 """draws the β of a step: from the smallest, the largest, how many, and the source of chance"""
@@ -37,6 +41,10 @@ class Method:
     label: str
     build: Callable[[Run], System | Stacked]
     """makes what the run trains, from its seed"""
+    convert: Convert | None = None
+    """makes a gated model of a plain one, where one network answers every β"""
+    gates: frozenset[type[Gate]] = frozenset()
+    """the kinds of gates that the converted model has"""
     shares: Callable[[Run], int]
     """into how many shares a mini-batch is split, each with its own β"""
     fixed: bool

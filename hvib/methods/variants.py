@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from hvib.closing import FreeGate, range_of, standardised
 from hvib.hyper import Gate, Gated, hyperize
-from hvib.methods.hyper_vib import draw_beyond, gated, ordered_system, over_range, paper_gate
+from hvib.methods.hyper_vib import draw_beyond, gated
 from hvib.objective import between, stratified
-from hvib.run import Run
 from hvib.system import System
-from hvib.tasks.registry import build
 
 
 class Standardised(Gate):
     """S(u t + v), t = log β standardised over its range, from −1 to 1."""
+
+    needs_range = True
 
     def __init__(self, size: int, betas: tuple[float, float]) -> None:
         super().__init__(size)
@@ -90,45 +90,43 @@ def _rising_betas(
     return between(low, high, stratified(count, generator).sqrt())
 
 
-def _plain_heads(run: Run) -> System:
+def _plain_heads(model: nn.Module, betas: tuple[float, float] | None, seed: int) -> System:
     """Hyper-VIB without gates on the last layer of the device and of the network."""
-    system = hyperize(build(run), run.seed)
+    system = hyperize(model, seed)
+    assert isinstance(system, System)  # for mypy
     for part in (system.device, system.network):
-        gated = [m for m in part.modules() if isinstance(m, Gated)]
+        last = [m for m in part.modules() if isinstance(m, Gated)][-1]
         for parent in part.modules():
             for name, child in parent.named_children():
-                if child is gated[-1]:
-                    setattr(parent, name, gated[-1].layer)
+                if child is last:
+                    setattr(parent, name, last.layer)
     return system
 
 
 DEFINED = (
-    gated("hyper-vib-standardised", "Hyper-VIB, S(u t + v)", over_range(Standardised)),
-    gated("hyper-vib-softplus", "Hyper-VIB, softplus gate", over_range(Softplus)),
-    gated("hyper-vib-film", "Hyper-VIB, affine scale and shift", over_range(Film)),
-    gated("hyper-vib-network", "Hyper-VIB, small network, scale", over_range(Network)),
-    gated("hyper-vib-network-shift", "Hyper-VIB, free gates alone", over_range(FreeGate)),
-    gated("hyper-vib-usual-start", "Hyper-VIB, gate as Linear(1, m)", lambda run: UsualStart),
-    gated("hyper-vib-plain-heads", "Hyper-VIB, last layers plain", paper_gate, build=_plain_heads),
-    gated("hyper-vib-uniform", "Hyper-VIB, β uniform", paper_gate, draw_betas=_uniform_betas),
-    gated("hyper-vib-rising", "Hyper-VIB, β rising", paper_gate, draw_betas=_rising_betas),
-    *(
-        gated(f"hyper-vib-power-{p:g}", f"Hyper-VIB, p = {p:g}", paper_gate, power=p)
-        for p in (0.25, 0.5, 0.75)
-    ),
+    gated("hyper-vib-standardised", "Hyper-VIB, S(u t + v)", Standardised),
+    gated("hyper-vib-softplus", "Hyper-VIB, softplus gate", Softplus),
+    gated("hyper-vib-film", "Hyper-VIB, affine scale and shift", Film),
+    gated("hyper-vib-network", "Hyper-VIB, small network, scale", Network),
+    gated("hyper-vib-network-shift", "Hyper-VIB, free gates alone", FreeGate),
+    gated("hyper-vib-usual-start", "Hyper-VIB, gate as Linear(1, m)", UsualStart),
+    gated("hyper-vib-plain-heads", "Hyper-VIB, last layers plain", convert=_plain_heads),
+    gated("hyper-vib-uniform", "Hyper-VIB, β uniform", draw_betas=_uniform_betas),
+    gated("hyper-vib-rising", "Hyper-VIB, β rising", draw_betas=_rising_betas),
+    *(gated(f"hyper-vib-power-{p:g}", f"Hyper-VIB, p = {p:g}", power=p) for p in (0.25, 0.5, 0.75)),
     # The two halves of the step from free gates to the ordered method: openings alone, and its
     # power and its draws of β without them.
     gated(
         "hyper-vib-free-opened",
         "Hyper-VIB, free, with openings",
-        over_range(FreeGate),
-        build=ordered_system,
+        FreeGate,
+        opening=True,
         power=1.0,
     ),
     gated(
         "hyper-vib-ordered-unopened",
         "Hyper-VIB, ordered, without openings",
-        over_range(FreeGate),
+        FreeGate,
         power=0.5,
         draw_betas=draw_beyond,
     ),

@@ -1,5 +1,7 @@
 """Read a reader's own ranging measurements from a file."""
 
+import csv
+import io
 import zipfile
 from pathlib import Path
 
@@ -82,17 +84,20 @@ def _read_csv(path: Path, link: Link) -> dict[str, Shaped[np.ndarray, "..."]]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a column is missing or named twice, or a cell holds no number.
+        ValueError: it is no comma-separated UTF-8, a column is missing or named twice, or a cell
+            holds no number.
     """
-    # utf-8-sig drops the mark that spreadsheets put at the start of a file.
-    lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    require(len(lines) > 1, "path", str(path), "give a header and a row for each response")
-    header = [name.strip() for name in lines[0].split(",")]
+    header, *cells = _cells(path)
     for name in header:
         require(header.count(name) == 1, "name", name, f"given twice in {path.name}")
     try:
-        rows = np.loadtxt(lines[1:], delimiter=",", ndmin=2, comments=None)
+        for number, row in enumerate(cells, 1):
+            mend = f"the header has {len(header)}"
+            require(len(row) == len(header), f"cells of row {number}", len(row), mend)
+            comma = next((cell for cell in row if "," in cell), "")
+            require(not comma, f"row {number}", comma, "write its numbers with a point")
         # comments=None, because loadtxt would otherwise cut a cell at `#` silently.
+        rows = np.loadtxt(map(",".join, cells), delimiter=",", ndmin=2, comments=None)
         columns = dict(zip(header, rows.T, strict=True))
     except ValueError as error:
         message = f"path = {str(path)!r}: give a number in each cell, as many as names ({error})"
@@ -108,3 +113,32 @@ def _read_csv(path: Path, link: Link) -> dict[str, Shaped[np.ndarray, "..."]]:
     h = part("h_re").astype(complex)
     h.imag = part("h_im")
     return {"response": h, **columns}
+
+
+def _cells(path: Path) -> list[list[str]]:
+    """The rows of a `.csv` file, the header first, without the quotes around cells.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no UTF-8, has no header and row, or its cells are not parted by commas.
+    """
+    try:
+        # utf-8-sig drops the mark that spreadsheets put at the start of a file.
+        text = path.read_bytes().decode("utf-8-sig")
+        # UTF-16 without a mark is UTF-8 by its letter: each second byte is a zero.
+        utf8 = "\0" not in text
+    except UnicodeDecodeError:
+        utf8 = False
+    require(utf8, "path", str(path), "it is no UTF-8 text: save it as `CSV UTF-8`")
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        mend = f"{name} part its cells: save it with commas, and points in its numbers"
+        require(mark not in first, "path", str(path), mend)
+    try:
+        parsed = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+        rows = [[cell.strip() for cell in row] for row in parsed if any(map(str.strip, row))]
+    except csv.Error as error:  # a cell without an end
+        raise ValueError(f"path = {str(path)!r}: its quotes do not pair up ({error})") from error
+    require(len(rows) > 1, "path", str(path), "give a header and a row for each response")
+    # R and pandas write the rows' own names into a first column without a name.
+    return [row[1:] for row in rows] if rows[0][0] == "" else rows

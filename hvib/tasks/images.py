@@ -1,6 +1,5 @@
 """What the image tasks share: torchvision's files, and the studies beside a page's comparison."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hvib.data import Data, Split
-from hvib.project import PROJECT
+from hvib.project import folder_of
 from hvib.run import Run
 from hvib.tasks.task import Planned
 
@@ -20,8 +19,11 @@ class MissingData(FileNotFoundError):
 
 
 def data_root() -> Path:
-    """The folder of the data sets, in torchvision's layout: `$HVIB_DATA`, else `data/`."""
-    return Path(os.environ.get("HVIB_DATA") or PROJECT / "data").expanduser()
+    """The folder of the data sets, in torchvision's layout: `$HVIB_DATA`, else `data/`.
+
+    A relative one is relative to `hvib.project.PROJECT`.
+    """
+    return folder_of("HVIB_DATA", "data")
 
 
 def _torchvision_datasets() -> Any:

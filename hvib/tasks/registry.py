@@ -21,10 +21,11 @@ def load(task: str) -> Data:
     """The data of a task.
 
     Raises:
-        ValueError: no task has the name.
+        ValueError: no task has the name, or the targets are not what its metric measures.
         MissingData: its files are not on disk.
     """
-    return _loaded(TASKS.find(task).load)
+    found = TASKS.find(task)
+    return found.checked(_loaded(found.load))
 
 
 @functools.lru_cache(maxsize=2)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from hvib.check import require
 from hvib.data import Data
 from hvib.run import Run
 from hvib.system import System
@@ -28,6 +29,11 @@ class Metric:
     def relative(self) -> bool:
         """Whether two values compare by their ratio, as errors do, and not by their difference."""
         return not self.higher_is_better
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether targets are classes, whose accuracy a record has; else reals and their error."""
+        return self.higher_is_better
 
 
 ACCURACY = Metric("accuracy", "%", 100, 2, higher_is_better=True)
@@ -119,3 +125,21 @@ class Task:
     """where it is one of the paper's"""
     search_epochs: int | None = None
     """a VIB run's epochs in its searches on record; None where there are none"""
+
+    def checked(self, data: Data) -> Data:
+        """These data, once their targets are known to be what the metric measures.
+
+        Raises:
+            ValueError: they are not, so that a record would call one measure by another's name.
+        """
+        mend = (
+            "give classes as integers, of one-hot rows y.argmax(1)"
+            if self.metric.of_classes
+            else "give real targets, as floats, or the metric ACCURACY"
+        )
+        measured = "right classes" if self.metric.of_classes else "errors of real targets"
+        mend = f"task {self.name}'s metric {self.metric.name!r} measures {measured}: {mend}"
+        for name, split in data.named.items():
+            right = split.y.is_floating_point() != self.metric.of_classes
+            require(right, f"{name}.y.dtype", split.y.dtype, mend)
+        return data

@@ -1,0 +1,1 @@
+"""What is refused because it would train or answer wrongly without a word."""

@@ -1,0 +1,125 @@
+"""Examples and targets as other libraries give them, made tensors of the few formats in use."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from hvib.check import require
+
+_WIDE = (torch.uint16, torch.uint32, torch.uint64)
+"""Formats that PyTorch stores and hardly computes with."""
+
+
+def _tensor_of(name: str, value: object) -> Shaped[Tensor, "N *shape"]:
+    """A tensor as it is; an array, a table's column or a list of numbers as a tensor.
+
+    An array in the machine's own format shares its memory with the tensor.
+    """
+    if not isinstance(value, Tensor):
+        kind = type(value).__name__
+        # A masked array's values under the mask are no measurements.
+        require(not np.ma.is_masked(value), name, kind, "leave out what is masked")
+        try:
+            array = np.asarray(value)
+        except (TypeError, ValueError, RuntimeError) as error:  # rows of several lengths
+            raise ValueError(f"{name} = {kind!r}: give a tensor or an array ({error})") from error
+        # Numbers of more than 64 bits are none of PyTorch's.
+        bits = 64 * (1 + np.iscomplexobj(array))
+        numbers = array.dtype.kind in "biufc" and 8 * array.dtype.itemsize <= bits
+        mend = "give numbers; np.unique(names, return_inverse=True)[1] numbers classes by name"
+        require(numbers, name, f"{kind} of {array.dtype}", mend)
+        # PyTorch takes no other byte order, no negative strides and no array that is read-only.
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        value = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    assert isinstance(value, Tensor)  # for mypy
+    require(value.dim() > 0, name, tuple(value.shape), "give one entry for each example, (N, …)")
+    return value.long() if value.dtype in _WIDE else value
+
+
+def examples_of(x: object) -> Shaped[Tensor, "N *shape"]:
+    """A tensor of examples x.
+
+    Raises:
+        ValueError: it is no array of numbers.
+    """
+    return _tensor_of("x", x)
+
+
+def targets_of(y: object) -> Shaped[Tensor, "N *k"]:
+    """A tensor of targets y: integers of any width and truth values as classes, int64.
+
+    Raises:
+        ValueError: it is no array of numbers.
+    """
+    y = _tensor_of("y", y)
+    return y if y.is_floating_point() or y.is_complex() else y.long()
+
+
+def require_pairs(x: Tensor, y: Tensor, of: str = "") -> None:
+    """Refuse what `Split.require_pairs` refuses.
+
+    Raises:
+        ValueError: x and y are no pairs of examples and targets.
+    """
+    lengths = len(x), len(y)
+    mend = "give as many targets as examples, at least one"
+    require(lengths[0] == lengths[1] > 0, f"lengths of {of}x and {of}y", lengths, mend)
+    one = y.shape[1:].numel() == 1
+    mend = "give y.flatten()" if one else "of one-hot rows give y.argmax(1), of real targets floats"
+    mend = f"a class is one whole number an example, (N,): {mend}"
+    require(y.is_floating_point() or y.dim() == 1, f"{of}y", tuple(y.shape), mend)
+
+
+def require_fit(splits: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Refuse x and y of splits that are not fit for training and evaluation.
+
+    Raises:
+        ValueError: a split is no pairs, a number is complex or not finite, or the examples of one
+            split are of another shape or type than those of the first.
+    """
+    first = next(iter(splits.values()))
+    for name, split in splits.items():
+        require_pairs(*split, f"{name}.")
+        for part, values, like in zip("xy", split, first, strict=True):
+            mend = "give real and imaginary parts as two numbers"
+            require(not values.is_complex(), f"{name}.{part}.dtype", values.dtype, mend)
+            mend = f"give {tuple(like.shape[1:])} of {like.dtype}, as in train.{part}"
+            same = values.shape[1:] == like.shape[1:] and values.dtype == like.dtype
+            told = tuple(values.shape[1:]), values.dtype
+            require(same, f"an example of {name}.{part}", told, mend)
+            finite = not values.is_floating_point() or bool(torch.isfinite(values).all())
+            require(finite, f"{name}.{part}", "NaN or infinite", "give finite values")
+
+
+class _Answered(Protocol):
+    """A split."""
+
+    @property
+    def y(self) -> Tensor: ...
+
+
+def require_answerable(prediction: Float[Tensor, "M N k"], splits: Mapping[str, _Answered]) -> None:
+    """Refuse targets that a network cannot name: other classes, or other than its k numbers.
+
+    Args:
+        prediction: what the network ends in. One of another shape is refused with the objective.
+        splits: by name; one that stands alone has none.
+
+    Raises:
+        ValueError: there are such targets.
+    """
+    count = prediction.shape[-1]
+    for split, values in splits.items() if prediction.dim() == 3 else ():
+        name, y = f"{split}.y".lstrip("."), values.y
+        if y.is_floating_point():
+            give = "y[:, None]" if count == 1 and y.dim() == 1 else f"(N, {count})"
+            mend = f"the network ends in {count} numbers: give {give}"
+            require(y.shape[1:] == (count,), name, tuple(y.shape), mend)
+        else:
+            low, high = int(y.min()), int(y.max())
+            mend = f"the network ends in {count} logits: give classes from 0 to {count - 1}"
+            require(low >= 0 and high < count, name, (low, high), mend)

@@ -1,0 +1,1 @@
+"""Which layers of a model take a gate: found by following the calls of a forward pass."""

@@ -1,0 +1,32 @@
+"""A gated model by the name of the method that trains it."""
+
+from torch import nn
+
+from hvib.check import require
+from hvib.methods.belonging import mark
+from hvib.methods.registry import METHODS
+
+
+def gated_by(
+    method: str, model: nn.Module, betas: tuple[float, float] | None, seed: int
+) -> nn.Module:
+    """A copy of a plain model, gated as a method has it; it says what it is for.
+
+    Args:
+        method: its name, also without the `hyper-vib-` before it; `paper` for the paper's.
+        betas: the ends of the range of β; the paper's gates need none.
+        seed: of the gates' initial parameters.
+
+    Raises:
+        ValueError: no method of that name trains one gated network, or it needs a range of β.
+    """
+    named = {name: each for name, each in METHODS.all().items() if each.convert}
+    short = {name.removeprefix("hyper-vib-"): each for name, each in named.items()}
+    known = named | short | {"paper": named["hyper-vib"]}
+    mend = f"no method that trains one gated network; choose one of {', '.join(sorted(named))}"
+    require(method in known, "method", method, mend)
+    found = known[method]
+    assert found.convert  # for mypy
+    gated = found.convert(model, betas, seed)
+    mark(gated, found.name, betas)
+    return gated

@@ -1,0 +1,160 @@
+"""What one training step draws, and the loss that it takes: Algorithm 1 without the loop around it.
+
+`hvib.fit` is a loop of these steps. For a loop of your own::
+
+    training = training_of(system)
+    for x, y in batches:
+        draw = training.draw(len(x))
+        with at(draw.betas):
+            output = system(draw.shares(x), draw.noise)
+            loss = training.loss(draw, output, y)
+            loss.backward()
+        ...
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from hvib import objective
+from hvib.check import require
+from hvib.methods.belonging import made_for, method_name
+from hvib.methods.method import Method
+from hvib.methods.registry import METHODS
+from hvib.run import Run
+from hvib.system import Output, System, draw_noise
+
+
+class Draw(NamedTuple):
+    """The chances of one step: its β, and the noise of encoder and channel."""
+
+    betas: Float[Tensor, " K"]
+    """drawn for the step: one for each share; of a stack, one for each system"""
+    noise: Float[Tensor, "2 M N n"]
+
+    def shares(self, batch: Shaped[Tensor, "MN *shape"]) -> Shaped[Tensor, "M N *shape"]:
+        """A mini-batch in its M shares."""
+        return batch.unflatten(0, (self.noise.shape[1], -1))
+
+
+class RunningObjective:
+    """A running estimate of the objective C(β) in each of the M strata of `draw_betas`.
+
+    Training divides each share's loss by C(β)^p. For p = 1 that is the gradient of E_β[log C(β)],
+    up to how much C varies within a stratum; for p = 0 it is the gradient of (15). The C of the
+    mini-batch alone would not do, because its noise is the noise of the loss too, and the quotient
+    would be biased. The estimate is an exponential mean over the steps, this step included.
+
+    Args:
+        power: p.
+        memory: how much of the estimate each step keeps.
+    """
+
+    def __init__(self, power: float, memory: float = 0.98) -> None:
+        self.power, self.memory = power, memory
+        self.sum: Tensor | float = 0.0
+        self.weight = 0.0
+
+    def weights(self, losses: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+        """1 / C^p after this step's losses are taken in."""
+        # As in Adam, the sum of the weights corrects for the start at 0.
+        self.sum = self.memory * self.sum + (1 - self.memory) * losses.detach()
+        self.weight = self.memory * self.weight + 1 - self.memory
+        return (self.sum / self.weight) ** -self.power
+
+
+class Training:
+    """Draws the chances of each step and weighs its objectives, as a method does.
+
+    Args:
+        method: decides how β is drawn and how the objectives are weighted.
+        betas: the β of the run: its range, or where they are fixed the β themselves.
+        shares: M, into how many shares a mini-batch is split.
+        features: n.
+        generator: the source of all chance; the draws are on its device.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        betas: Sequence[float],
+        shares: int,
+        features: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.method, self.ends, self.count = method, (betas[0], betas[-1]), shares
+        self.features, self.generator = features, generator
+        self.fixed = torch.tensor(betas, device=generator.device)
+        self.running = RunningObjective(method.power)
+
+    def draw(self, examples: int) -> Draw:
+        """The chances of a step on so many examples.
+
+        Raises:
+            ValueError: they do not divide into the shares.
+        """
+        mend = f"give a multiple of the M = {self.count} shares of a mini-batch"
+        require(examples % self.count == 0, "examples", examples, mend)
+        betas = self.fixed
+        if not self.method.fixed:
+            betas = self.method.draw_betas(*self.ends, self.count, self.generator)
+        share = examples // self.count
+        return Draw(betas, draw_noise(self.count, share, self.features, self.generator))
+
+    def objectives(
+        self, draw: Draw, output: Output, y: Shaped[Tensor, "MN *k"]
+    ) -> Float[Tensor, " K"]:
+        """C(β) of (8) for each β of the step."""
+        # A stack answers K values of β with one share: all of them see the same targets.
+        targets = draw.shares(y).expand(len(draw.betas), -1, *y.shape[1:])
+        return objective.terms(output, targets).objective(draw.betas)
+
+    def weighted(self, objectives: Float[Tensor, " K"]) -> Float[Tensor, ""]:
+        """What a step minimises: the sum over systems of one β each, else the mean of (17)."""
+        if self.method.fixed:
+            return objectives.sum()
+        return (self.running.weights(objectives) * objectives).mean()
+
+    def loss(self, draw: Draw, output: Output, y: Shaped[Tensor, "MN *k"]) -> Float[Tensor, ""]:
+        """The loss of a step.
+
+        Args:
+            y: the mini-batch's targets, not yet in shares.
+        """
+        return self.weighted(self.objectives(draw, output, y))
+
+
+def training_of(
+    system: nn.Module,
+    *,
+    method: str = "",
+    betas: Sequence[float] | None = None,
+    shares: int = Run.shares,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Training:
+    """The training of a system of yours, for a loop of your own.
+
+    Args:
+        system: gated; its method and range of β are known if `hyperize` was told them.
+        method, betas: of a system that does not say them: a method's name, the ends of the range.
+        shares: M, how many β are drawn for a mini-batch.
+        seed: of all draws.
+        device: of the draws.
+
+    Raises:
+        ValueError: the system says no method or range, and neither do you.
+    """
+    require(isinstance(system, System), "system", type(system).__name__, "give a System")
+    assert isinstance(system, System)  # for mypy
+    known = made_for(system)
+    name, ends = method or method_name(system), betas or (known and known.betas)
+    mend = "the system does not say it: gate it by hyperize(system, method=…, betas=…), or give it"
+    require(bool(name), "method", None, mend)
+    require(ends is not None, "betas", None, mend)
+    assert ends is not None
+    generator = torch.Generator(device).manual_seed(seed)
+    return Training(METHODS.find(name), ends, shares, system.features, generator)
