@@ -139,4 +139,5 @@ def opened(system: System, betas: tuple[float, float]) -> System:
         nn.Sequential(network, system.network),
         system.channel,
         system.features,
+        system.distortion,
     )

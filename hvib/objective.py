@@ -3,12 +3,11 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from hvib.check import require
-from hvib.checks.forward import at_least_float32
+from hvib.distortions import Function, as_distortion
 from hvib.system import Output
 
 
@@ -30,30 +29,6 @@ def gaussian_kl(
     return feature_kl(mean, variance).sum(-1)
 
 
-def distortion(
-    prediction: Float[Tensor, "*batch k"], target: Shaped[Tensor, "..."]
-) -> Float[Tensor, "*batch"]:
-    """d(y, ŷ) of (7) for each example.
-
-    Integer targets are classes, and d is the cross-entropy of the logits `prediction` in nats.
-    Real targets have the shape of `prediction`, and d is the squared error summed over the last
-    axis.
-
-    Raises:
-        ValueError: the targets' shape does not go with the predictions'.
-    """
-    real = target.is_floating_point()
-    if target.shape != (prediction.shape if real else prediction.shape[:-1]):
-        shape = tuple(prediction.shape)
-        mend = f"for predictions {shape} give classes as int64, {shape[:-1]}, or reals, {shape}"
-        require(False, "targets", tuple(target.shape), mend)
-    prediction = at_least_float32(prediction)
-    if real:
-        return (prediction - target.to(prediction.dtype)).square().sum(-1)
-    log_q = F.log_softmax(prediction, dim=-1)
-    return -log_q.gather(-1, target.unsqueeze(-1).long()).squeeze(-1)
-
-
 class Terms(NamedTuple):
     """The two sides of the trade-off, one value for each β."""
 
@@ -67,8 +42,13 @@ class Terms(NamedTuple):
         return self.distortion + beta * self.rate
 
 
-def terms(output: Output, target: Shaped[Tensor, "M N *k"]) -> Terms:
+def terms(
+    output: Output, target: Shaped[Tensor, "M N *k"], distortion: Function | None = None
+) -> Terms:
     """D and R of a mini-batch: the inner mean over its N examples in (17), for each β.
+
+    Args:
+        distortion: the system's; `hvib.distortions.default.distortion` if None.
 
     Raises:
         ValueError: the predictions are not (M, N, k), or the targets do not go with them.
@@ -77,7 +57,7 @@ def terms(output: Output, target: Shaped[Tensor, "M N *k"]) -> Terms:
     flat = shape[:-1] == output.mean.shape[:-1]
     require(flat, "predictions", shape, "end the network in k numbers an example, (N, k)")
     return Terms(
-        distortion(output.prediction, target).mean(-1),
+        as_distortion(distortion)(output.prediction, target).mean(-1),
         gaussian_kl(output.mean, output.received_variance).mean(-1),
     )
 

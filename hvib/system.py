@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hvib.channel import AWGN
 from hvib.check import require
 from hvib.checks import forward
+from hvib.distortions import BY_KIND, Function, as_distortion
 
 batch_rows: ContextVar[int] = ContextVar("batch_rows", default=1)
 """The length of the batch that a system's device or network is working on.
@@ -58,9 +59,18 @@ class System(nn.Module):
             the noise it adds. The rate (9) takes ẑ to be z plus this noise, so a channel's gain
             must be divided out by the channel, or belong to the device.
         features: n, the dimension of z.
+        distortion: in place of `hvib.distortions.default.distortion`, a ready-made one of
+            `hvib.distortions` or a function of your own, as `hvib.distortions.Own` takes it.
     """
 
-    def __init__(self, device: nn.Module, network: nn.Module, channel: AWGN, features: int) -> None:
+    def __init__(
+        self,
+        device: nn.Module,
+        network: nn.Module,
+        channel: AWGN,
+        features: int,
+        distortion: Function | None = None,
+    ) -> None:
         super().__init__()
         told = hasattr(channel, "variance")
         require(told, "channel", type(channel).__name__, "give it a `variance`, as AWGN has")
@@ -68,6 +78,10 @@ class System(nn.Module):
         self.channel = channel
         self.network = network
         self.features = features
+        self.distortion = as_distortion(distortion)
+
+    def extra_repr(self) -> str:
+        return "" if self.distortion == BY_KIND else f"(distortion): {self.distortion}"
 
     def forward(self, x: Shaped[Tensor, "M N *shape"], noise: Float[Tensor, "2 M DN n"]) -> Output:
         """Pass N examples for each of M values of β.
@@ -116,7 +130,7 @@ class Stacked(nn.Module):
     def __init__(self, systems: Sequence[System]) -> None:
         super().__init__()
         kinds = {repr(system) for system in systems}
-        mend = "stack systems of one architecture and one channel, at least one"
+        mend = "stack systems of one architecture, channel and distortion, at least one"
         require(len(kinds) == 1, "systems", f"{len(kinds)} kinds", mend)
         for system in systems:
             one_of(system)

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,13 +14,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hvib.check import require, require_known
-from hvib.checks.arrays import require_answerable
 from hvib.checks.shares import require_equal_shares
 from hvib.data import Batcher, Data, Split
+from hvib.distortions.measures import checked, require_answerable
 from hvib.hyper import at
 from hvib.methods.belonging import mark, require_belongs
+from hvib.methods.loaders import Batches, MiniBatch
+from hvib.methods.optimiser import optimizer_of
 from hvib.methods.registry import method_of
-from hvib.methods.training import Training
+from hvib.methods.resuming import Checkpoint, file_of, part_of
+from hvib.methods.training import Training, training_by
 from hvib.methods.yours import run_of
 from hvib.run import Run
 from hvib.system import Stacked, System, one_of
@@ -30,7 +35,7 @@ class Diverged(FloatingPointError):
     Attributes:
         beta: the β whose loss it was.
         step: the step at which it was seen, counted from 0.
-        state: the model's last good state dictionary; at step 0 the one it started from.
+        state: the model's last good state dictionary; in a call's first step that at its start.
     """
 
     def __init__(self, beta: float, step: int, state: dict[str, Tensor], run: Run) -> None:
@@ -74,30 +79,12 @@ def _autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManage
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
-def parameter_groups(model: System | Stacked, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's two groups: matrices and filters decay, vectors do not.
-
-    Vectors are biases, the weights of norms, and u and v of a gate. The matrix inside a `FreeGate`
-    decays.
-    """
-    parameters = list(model.parameters())
-    # A stack's parameters have one axis more, so it is one of its systems that tells.
-    like = list(one_of(model).parameters())
-    groups: dict[bool, list[Tensor]] = {True: [], False: []}
-    for parameter, one in zip(parameters, like, strict=True):
-        groups[one.dim() > 1].append(parameter)
-    return [
-        {"params": groups[True], "weight_decay": weight_decay},
-        {"params": groups[False], "weight_decay": 0.0},
-    ]
-
-
 @dataclass(frozen=True)
 class Fit:
     """What training took, and its course."""
 
     seconds: float
-    """wall-clock; where a single CPU thread trains, the processor's time"""
+    """wall-clock, over all calls that it took; where a single CPU thread trains, the processor's"""
     steps: int
     epoch_objectives: list[float]
     """mean training objective of each epoch, over β and examples"""
@@ -116,74 +103,85 @@ def denormals_flushed() -> Iterator[None]:
 
 
 def steps(
-    model: System | Stacked, data: Data, run: Run, device: str = "auto"
+    model: System | Stacked,
+    data: Data,
+    run: Run,
+    device: str = "auto",
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[Float[Tensor, " M"]]:
     """Algorithm 1, step by step: yields the objectives of each step, one for each of its β.
+
+    Args:
+        checkpoint: what training goes on from, and is filed in at the end of each epoch.
 
     Raises:
         ValueError: a setting does not fit the method, the data or the machine.
         Diverged: a loss is not finite.
     """
-    method, where = method_of(run), torch_device(device)
-    require_belongs(model, run, method)
-    train = data.checked.limited(run.limit).train.to(where)
+    where = torch_device(device)
+    require_belongs(model, run, method_of(run))
+    train = checked(data, one_of(model).distortion).limited(run.limit).train.to(where)
     mend = f"give at most the {len(train)} training examples"
     require(run.batch_size <= len(train), "batch_size", run.batch_size, mend)
-    model.to(where).train()
     batches = Batcher(train, run.shift, run.flip, run.erase)
-    generator = torch.Generator(where).manual_seed(run.seed)
-    training = Training(method, run.betas, method.shares(run), run.features, generator)
-    per_epoch, dtype = steps_per_epoch(data, run), product_dtype(run, where)
-    optimizer, schedule = _optimizer(model, run, run.epochs * per_epoch)
-    state = _copy(model)
-    for step in range(run.epochs * per_epoch):
-        with denormals_flushed():  # not around the yield: others run between the steps
+    per_epoch = steps_per_epoch(data, run)
+    total = run.epochs * per_epoch
+    training = training_by(run, model.to(where).train(), where)
+    optimizer, schedule = optimizer_of(model, run, total)
+    done = checkpoint.begin(optimizer, schedule, training) if checkpoint else 0
+
+    def mini_batches() -> Iterator[MiniBatch]:
+        for step in range(done, total):
             if step % per_epoch == 0:
-                order = torch.randperm(len(train), generator=generator, device=where)
+                order = torch.randperm(len(train), generator=training.generator, device=where)
                 # The last, incomplete mini-batch is left out: an epoch's order is random, so
                 # every example has the same chance to be in it.
                 shuffled = order[: per_epoch * run.batch_size].split(run.batch_size)
-            x, y = batches(shuffled[step % per_epoch], generator)
-            draw = training.draw(len(x))
-            x = draw.shares(x)  # (M, N, …)
-            if step == 0 and isinstance(model, System):
+            x, y = batches(shuffled[step % per_epoch], training.generator)
+            yield MiniBatch(x, y, step, step % per_epoch == 0, {} if step else data.named)
+
+    for step, losses in enumerate(trained(model, mini_batches(), run, training, optimizer), done):
+        schedule.step()
+        yield losses
+        if checkpoint and (step + 1) % per_epoch == 0:
+            checkpoint.end_epoch(last=step + 1 == total)
+
+
+def trained(
+    model: System | Stacked,
+    batches: Iterable[MiniBatch],
+    run: Run,
+    training: Training,
+    optimizer: torch.optim.Optimizer,
+) -> Iterator[Float[Tensor, " M"]]:
+    """Take a step of training on each mini-batch, and yield its objectives.
+
+    Raises:
+        ValueError: the model or the targets are found not to fit in the pass of a step.
+        Diverged: a loss is not finite.
+    """
+    where = training.generator.device
+    dtype, state = product_dtype(run, where), _copy(model)
+    for batch in batches:
+        with denormals_flushed():  # not around the yield: others run between the steps
+            draw = training.draw(len(batch.x))
+            x = draw.shares(batch.x)  # (M, N, …)
+            if batch.step == 0 and isinstance(model, System):
                 require_equal_shares(model, x, draw.noise, draw.betas)
             with at(draw.betas):  # the backward pass too, in which a checkpointed layer runs again
                 with _autocast(dtype, where):
                     output = model(x, draw.noise)
-                if step == 0:
-                    require_answerable(output.prediction, data.named)
-                losses = training.objectives(draw, output, y)  # (M,)
+                require_answerable(output.prediction, batch.named, training.distortion)
+                losses = training.objectives(draw, output, batch.y)  # (M,)
                 if not torch.isfinite(losses).all():
                     beta = draw.betas[~torch.isfinite(losses)][0].item()
-                    raise Diverged(beta, step, state, run)
-                if step % per_epoch == 0:  # weights whose loss was just seen to be finite
+                    raise Diverged(beta, batch.step, state, run)
+                if batch.begins:  # weights whose loss was just seen to be finite
                     state = _copy(model)
                 optimizer.zero_grad()
                 training.weighted(losses).backward()
             optimizer.step()
-            schedule.step()
         yield losses.detach()
-
-
-def _optimizer(
-    model: System | Stacked, run: Run, count: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW, and one cycle of its learning rate over so many steps."""
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, run.weight_decay),
-        lr=run.learning_rate,
-        betas=(0.9, run.adam_memory),
-        fused=True,  # one kernel for all parameters, also on a CPU
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        run.learning_rate,
-        total_steps=max(count, 2),  # PyTorch divides by the number of steps less one
-        pct_start=0.2 - 1e-9 * (count == 5),  # of 5 steps it would divide by a rise of length 0
-        cycle_momentum=False,
-    )
-    return optimizer, schedule
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
@@ -202,12 +200,13 @@ def bar(shown: bool, *args: Any, **settings: Any) -> "tqdm[Any]":
 
 def fit(
     model: System | Stacked,
-    data: Data | Split,
+    data: Data | Split | Batches,
     run: Run | None = None,
     *,
     epochs: int | None = None,
     device: str = "auto",
     progress: bool = False,
+    resume: str | PathLike[str] | None = None,
     **settings: Any,
 ) -> Fit:
     """Train `model` in place on (17) by Algorithm 1.
@@ -219,44 +218,64 @@ def fit(
         model: what the run's method builds, or a `System` of yours: plain for method `vib`, gated
             by `hyperize` for `hyper-vib`.
         data: the splits; training uses the first, the others are checked. One split is enough
-            where nothing is to be selected or reported.
+            where nothing is to be selected or reported. Or any iterable of mini-batches (x, y),
+            such as a `DataLoader`; see `hvib.methods.fitting.fit_batches`.
         run: the settings; its method decides how β is drawn and weighted. Without a run, give
             `epochs`: the system says the rest, and `settings` what differs, as fields of `Run`.
         device: `auto`, `cpu` or `cuda`.
         progress: whether to show a progress bar.
+        resume: a file that ends in `.safetensors`, or a folder, in which each run has a file of
+            its own. Training is filed there at the ends of epochs, every few seconds at most.
+            After a kill the same call goes on from the file and ends, bit for bit on the same
+            machine, as if undisturbed; PyTorch's own generators, which dropout draws from, are
+            set to this end. The file stays: after the end the same call returns the same `Fit`
+            at once, with the trained weights. See `hvib.methods.resuming`.
 
     Raises:
-        ValueError: a setting does not fit the method, the data or the machine.
+        ValueError: a setting does not fit the method, the data or the machine; or the file is
+            damaged, or of another run, model, data or kind of machine.
         Diverged: a loss is not finite.
+        OSError: the file cannot be written.
     """
-    # PyTorch's first optimiser imports this, which would count as training time.
-    import torch._dynamo
+    if not isinstance(data, Data | Split):
+        from hvib.methods.fitting import fit_batches  # here: it is made of this file
 
+        settings |= {"run": run, "resume": resume}
+        return fit_batches(model, data, epochs, device, progress, **settings)
     data = Data(data, data, data) if isinstance(data, Split) else data
-    mend = "give Data(train, validation, test), or one Split"
-    require(isinstance(data, Data), "data", type(data).__name__, mend)
-    data = data.checked  # `steps` asks for it too, which would count as training time
+    # `steps` asks for it too, which would count as training time.
+    data = checked(data, one_of(model).distortion)
     if run is None:
         run = run_of(model, data, epochs, **settings)
     else:
         mend = "they are fields of the run: give them there, or leave the run out"
         require(epochs is None and not settings, "settings", {"epochs": epochs, **settings}, mend)
+    file = None if resume is None else file_of(resume, run)
     if parts := method_of(run).parts:
-        return _fit_parts(model, data, parts(run), device, progress)
-    per_epoch = steps_per_epoch(data, run)
-    total = run.epochs * per_epoch
-    clock = _clock(torch_device(device))
+        return _fit_parts(model, data, parts(run), device, progress, file)
+    return _fit_one(model, data, run, device, progress, file)
+
+
+def _fit_one(
+    model: System | Stacked, data: Data, run: Run, device: str, progress: bool, file: Path | None
+) -> Fit:
+    # PyTorch's first optimiser imports this, which would count as training time.
+    import torch._dynamo
+
+    per_epoch, where = steps_per_epoch(data, run), torch_device(device)
+    total, clock, dtype = run.epochs * per_epoch, _clock(where), product_dtype(run, where)
+    kept = Checkpoint(file, model, run, data, where, dtype, clock) if file else None
+    means: list[Tensor] = kept.means if kept else []
     start = clock()
-    with bar(progress, total=total, desc=run.slug) as shown:
-        means = []
-        for losses in steps(model, data, run, device):
+    with bar(progress, total=total, initial=len(means), desc=run.slug) as shown:
+        for losses in steps(model, data, run, device, kept):
             means.append(losses.mean())
             shown.update()
     model.eval()
     if not method_of(run).fixed:
         mark(model, run.method, (run.betas[0], run.betas[-1]))
     course = torch.stack(means).view(run.epochs, per_epoch).mean(1).tolist()
-    return Fit(clock() - start, total, course)
+    return Fit(kept.seconds if kept else clock() - start, total, course)
 
 
 def _fit_parts(
@@ -265,14 +284,16 @@ def _fit_parts(
     parts: Iterable[tuple[System, Run]],
     device: str,
     progress: bool,
+    file: Path | None,
 ) -> Fit:
     """Fit systems one after another. The stack takes over those of method `vib`, one for each β."""
     mend = "give a `Stacked` of one system for each β, as the run's method builds"
     require(isinstance(model, Stacked), "model", type(model).__name__, mend)
     assert isinstance(model, Stacked)  # for mypy
     courses, states = [], []
-    for system, part in parts:
-        courses.append(fit(system, data, part, device=device, progress=progress))
+    for index, (system, part) in enumerate(parts):
+        own = part_of(file, index) if file else None
+        courses.append(_fit_one(system, data, part, device, progress, own))
         if part.method == "vib":
             states.append({name: p.detach().clone() for name, p in system.named_parameters()})
     model.to(torch_device(device)).load(states)

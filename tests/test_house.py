@@ -20,7 +20,10 @@ from hvib.project import PROJECT
 PACKAGE = PROJECT / "hvib"
 FILES = sorted(PACKAGE.rglob("*.py"))
 CORE = sorted(PACKAGE.glob("*.py"))
-ROOMS = ("tasks", "methods", "ledger", "ranging", "theory", "layers", "checks", "book")
+ROOMS = (
+    *("tasks", "methods", "ledger", "ranging", "theory", "layers", "checks", "distortions"),
+    "book",
+)
 
 
 def lines(path: Path) -> int:
@@ -54,10 +57,8 @@ def imported(path: Path) -> set[str]:
 # What the core takes from a room all the same.
 EXCEPTIONS = {
     *((file, "methods") for file in ("hyper", "train", "evaluation")),  # methods, by their name
-    *(
-        (file, "checks")
-        for file in ("closing", "data", "evaluation", "hyper", "objective", "system", "train")
-    ),
+    *((file, "checks") for file in ("closing", "data", "evaluation", "hyper", "system", "train")),
+    *((file, "distortions") for file in ("evaluation", "objective", "system", "train")),
     ("hyper", "layers"),  # which layers of a model take a gate
     ("__main__", "book"),  # the command line is the book's
     *(("__init__", room) for room in ("layers", "methods", "tasks")),  # for the public names
@@ -65,13 +66,14 @@ EXCEPTIONS = {
 
 # Which room may import which; all may import the core.
 BELOW = {
-    "tasks": {"ranging"},
-    "methods": {"tasks"},
+    "tasks": {"ranging", "distortions"},
+    "methods": {"tasks", "checks", "distortions"},
     "ledger": {"tasks", "methods"},
     "ranging": set(),
     "theory": set(),
     "layers": set(),
     "checks": set(),
+    "distortions": {"checks"},
     "book": set(ROOMS) - {"book"},
 }
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
 
+from hvib.distortions.default import distortion
 from hvib.methods.training import RunningObjective
-from hvib.objective import Terms, distortion, draw_betas, gaussian_kl, terms
+from hvib.objective import Terms, draw_betas, gaussian_kl, terms
 from hvib.system import Output
 
 

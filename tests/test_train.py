@@ -14,11 +14,12 @@ from hvib.data import Data, Split
 from hvib.evaluation import evaluate
 from hvib.hyper import at, hyperize
 from hvib.methods import METHODS
+from hvib.methods.optimiser import parameter_groups
 from hvib.objective import gaussian_kl
 from hvib.run import Run
 from hvib.system import Stacked, System
 from hvib.tasks import build, load, make_run
-from hvib.train import Diverged, fit, parameter_groups, steps
+from hvib.train import Diverged, fit, steps
 
 
 @pytest.mark.parametrize("method", ["vib", "hyper-vib", "hyper-vib-ordered"])

@@ -27,7 +27,7 @@ from hvib.methods import METHODS
 from hvib.methods.hyper_vib import STEPS
 from hvib.ranging.simulate import LINKS, simulate
 from hvib.run import Run
-from hvib.system import draw_noise
+from hvib.system import draw_noise, one_of
 from hvib.tasks import make_run
 from hvib.tasks.registry import build
 from hvib.train import product_dtype, steps, torch_device
@@ -154,7 +154,8 @@ def usual_step(run: Run, data: Data) -> Callable[[], object]:
     def objective_of(beta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         noise = draw_noise(1, len(x), run.features, generator)
         with at(beta):
-            return objective.terms(model(x[None], noise), y[None]).objective(beta)
+            found = objective.terms(model(x[None], noise), y[None], one_of(model).distortion)
+            return found.objective(beta)
 
     def one() -> None:
         x, y = next(batches)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from hvib import ledger, objective
 from hvib.book.statistics import extremes, survived
+from hvib.check import require
 from hvib.data import Split
 from hvib.evaluation import passes
 from hvib.run import Run
@@ -28,12 +29,16 @@ def share_right(
     seed: int = 0,
 ) -> Float[Tensor, "M N"]:
     """The share of channel draws in which each example's class is inferred, at each β."""
+    classes = one_of(model).distortion.classes
+
+    def right(prediction: Float[Tensor, "M DN k"], y: Shaped[Tensor, "M DN *k"]) -> Tensor:
+        mend = "an answer is right of classes only: give targets that are classes"
+        require(classes and not y.is_floating_point(), "split.y.dtype", y.dtype, mend)
+        return (prediction.argmax(-1) == y).float().unflatten(1, (draws, -1)).mean(1).cpu()
+
     chunks = passes(model, split, betas, draws, seed, chunk=500)
     return torch.cat(
-        [
-            (output.prediction.argmax(-1) == y).float().unflatten(1, (draws, -1)).mean(1).cpu()
-            for output, y in chunks
-        ],
+        [right(output.prediction, y) for output, y in chunks],
         1,
     )
 
@@ -44,11 +49,12 @@ def feature_rates(
     model: System | Stacked, split: Split, betas: Sequence[float]
 ) -> Float[Tensor, "M n"]:
     """The rate of each feature at each β in nats, a mean over examples; their sum is R (9)."""
-    sums = torch.zeros(len(betas), one_of(model).features, dtype=torch.float64)
+    sums, count = torch.zeros(len(betas), one_of(model).features, dtype=torch.float64), 0
     for output, _ in passes(model, split, betas, draws=1, seed=0, chunk=500):
         kl = objective.feature_kl(output.mean, output.received_variance)
         sums += kl.sum(1).double().cpu()
-    return sums / len(split)
+        count += kl.shape[1]
+    return sums / count
 
 
 def survivors_of(run: Run, *, device: str, count: int = 2000) -> dict[str, Tensor]:

@@ -1,11 +1,10 @@
 """Examples and targets as other libraries give them, made tensors of the few formats in use."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from hvib.check import require
@@ -59,8 +58,11 @@ def targets_of(y: object) -> Shaped[Tensor, "N *k"]:
     return y if y.is_floating_point() or y.is_complex() else y.long()
 
 
-def require_pairs(x: Tensor, y: Tensor, of: str = "") -> None:
+def require_pairs(x: Tensor, y: Tensor, of: str = "", classes: bool = True) -> None:
     """Refuse what `Split.require_pairs` refuses.
+
+    Args:
+        classes: whether integers are classes.
 
     Raises:
         ValueError: x and y are no pairs of examples and targets.
@@ -71,55 +73,29 @@ def require_pairs(x: Tensor, y: Tensor, of: str = "") -> None:
     one = y.shape[1:].numel() == 1
     mend = "give y.flatten()" if one else "of one-hot rows give y.argmax(1), of real targets floats"
     mend = f"a class is one whole number an example, (N,): {mend}"
-    require(y.is_floating_point() or y.dim() == 1, f"{of}y", tuple(y.shape), mend)
+    right = y.is_floating_point() or y.dim() == 1 or not classes
+    require(right, f"{of}y", tuple(y.shape), mend)
 
 
-def require_fit(splits: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+def require_fit(splits: Mapping[str, tuple[Tensor, Tensor]], classes: bool = True) -> None:
     """Refuse x and y of splits that are not fit for training and evaluation.
+
+    Args:
+        classes: whether integers are classes, of which an example has one.
 
     Raises:
         ValueError: a split is no pairs, a number is complex or not finite, or the examples of one
             split are of another shape or type than those of the first.
     """
-    first = next(iter(splits.values()))
+    like_name, first = next(iter(splits.items()))
     for name, split in splits.items():
-        require_pairs(*split, f"{name}.")
+        require_pairs(*split, f"{name}.", classes)
         for part, values, like in zip("xy", split, first, strict=True):
             mend = "give real and imaginary parts as two numbers"
             require(not values.is_complex(), f"{name}.{part}.dtype", values.dtype, mend)
-            mend = f"give {tuple(like.shape[1:])} of {like.dtype}, as in train.{part}"
+            mend = f"give {tuple(like.shape[1:])} of {like.dtype}, as in {like_name}.{part}"
             same = values.shape[1:] == like.shape[1:] and values.dtype == like.dtype
             told = tuple(values.shape[1:]), values.dtype
             require(same, f"an example of {name}.{part}", told, mend)
             finite = not values.is_floating_point() or bool(torch.isfinite(values).all())
             require(finite, f"{name}.{part}", "NaN or infinite", "give finite values")
-
-
-class _Answered(Protocol):
-    """A split."""
-
-    @property
-    def y(self) -> Tensor: ...
-
-
-def require_answerable(prediction: Float[Tensor, "M N k"], splits: Mapping[str, _Answered]) -> None:
-    """Refuse targets that a network cannot name: other classes, or other than its k numbers.
-
-    Args:
-        prediction: what the network ends in. One of another shape is refused with the objective.
-        splits: by name; one that stands alone has none.
-
-    Raises:
-        ValueError: there are such targets.
-    """
-    count = prediction.shape[-1]
-    for split, values in splits.items() if prediction.dim() == 3 else ():
-        name, y = f"{split}.y".lstrip("."), values.y
-        if y.is_floating_point():
-            give = "y[:, None]" if count == 1 and y.dim() == 1 else f"(N, {count})"
-            mend = f"the network ends in {count} numbers: give {give}"
-            require(y.shape[1:] == (count,), name, tuple(y.shape), mend)
-        else:
-            low, high = int(y.min()), int(y.max())
-            mend = f"the network ends in {count} logits: give classes from 0 to {count - 1}"
-            require(low >= 0 and high < count, name, (low, high), mend)

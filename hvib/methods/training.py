@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from hvib import objective
 from hvib.check import require
+from hvib.distortions import BY_KIND, Distortion
 from hvib.methods.belonging import made_for, method_name
 from hvib.methods.method import Method
 from hvib.methods.registry import METHODS
 from hvib.run import Run
-from hvib.system import Output, System, draw_noise
+from hvib.system import Output, Stacked, System, draw_noise, one_of
 
 
 class Draw(NamedTuple):
@@ -75,6 +76,7 @@ class Training:
         shares: M, into how many shares a mini-batch is split.
         features: n.
         generator: the source of all chance; the draws are on its device.
+        distortion: the system's.
     """
 
     def __init__(
@@ -84,9 +86,10 @@ class Training:
         shares: int,
         features: int,
         generator: torch.Generator,
+        distortion: Distortion = BY_KIND,
     ) -> None:
         self.method, self.ends, self.count = method, (betas[0], betas[-1]), shares
-        self.features, self.generator = features, generator
+        self.features, self.generator, self.distortion = features, generator, distortion
         self.fixed = torch.tensor(betas, device=generator.device)
         self.running = RunningObjective(method.power)
 
@@ -110,12 +113,18 @@ class Training:
         """C(β) of (8) for each β of the step."""
         # A stack answers K values of β with one share: all of them see the same targets.
         targets = draw.shares(y).expand(len(draw.betas), -1, *y.shape[1:])
-        return objective.terms(output, targets).objective(draw.betas)
+        return objective.terms(output, targets, self.distortion).objective(draw.betas)
 
     def weighted(self, objectives: Float[Tensor, " K"]) -> Float[Tensor, ""]:
         """What a step minimises: the sum over systems of one β each, else the mean of (17)."""
         if self.method.fixed:
             return objectives.sum()
+        if self.method.power and self.distortion.may_be_negative:
+            mend = (
+                f"method {self.method.name} divides it by its size: give a distortion that is "
+                "above 0, or gate by method='paper'"
+            )
+            require(bool((objectives > 0).all()), "objective", objectives.tolist(), mend)
         return (self.running.weights(objectives) * objectives).mean()
 
     def loss(self, draw: Draw, output: Output, y: Shaped[Tensor, "MN *k"]) -> Float[Tensor, ""]:
@@ -125,6 +134,13 @@ class Training:
             y: the mini-batch's targets, not yet in shares.
         """
         return self.weighted(self.objectives(draw, output, y))
+
+
+def training_by(run: Run, model: System | Stacked, device: torch.device) -> Training:
+    """The training that a run says, from its seed."""
+    method, generator = METHODS.find(run.method), torch.Generator(device).manual_seed(run.seed)
+    distortion = one_of(model).distortion
+    return Training(method, run.betas, method.shares(run), run.features, generator, distortion)
 
 
 def training_of(
@@ -157,4 +173,5 @@ def training_of(
     require(ends is not None, "betas", None, mend)
     assert ends is not None
     generator = torch.Generator(device).manual_seed(seed)
-    return Training(METHODS.find(name), ends, shares, system.features, generator)
+    found = METHODS.find(name)
+    return Training(found, ends, shares, system.features, generator, system.distortion)

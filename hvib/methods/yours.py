@@ -12,7 +12,7 @@ from hvib.run import Run, beta_grid
 from hvib.system import System
 
 
-def run_of(model: nn.Module, data: Data, epochs: int | None, **settings: Any) -> Run:
+def run_of(model: nn.Module, data: Data | None, epochs: int | None, **settings: Any) -> Run:
     """The run that trains a system of yours: what the system says, and the defaults of `Run`.
 
     A gated system says its method and its range of β; a plain one is trained by `vib` and needs
@@ -20,6 +20,7 @@ def run_of(model: nn.Module, data: Data, epochs: int | None, **settings: Any) ->
     there are.
 
     Args:
+        data: None where mini-batches are made elsewhere.
         epochs: how often training passes over the data.
         settings: fields of `Run`, where they differ.
 
@@ -33,6 +34,7 @@ def run_of(model: nn.Module, data: Data, epochs: int | None, **settings: Any) ->
     require(epochs is not None, "epochs", epochs, mend)
     assert epochs is not None
     known, name = made_for(model), method_name(model)
+    examples = len(data.train) if data else Run.batch_size
     gated = any(isinstance(module, Gate) for module in model.modules())
     if not name:
         mend = "the model does not say: gate it by hyperize(model, method=…, betas=…), or give it"
@@ -47,7 +49,7 @@ def run_of(model: nn.Module, data: Data, epochs: int | None, **settings: Any) ->
         "betas": beta_grid(*known.betas) if known and known.betas else beta_grid(),
         "features": model.features,
         "snr_db": getattr(model.channel, "snr_db", Run.snr_db),
-        "batch_size": _batch_size(len(data.train), settings.get("shares", Run.shares)),
+        "batch_size": _batch_size(examples, settings.get("shares", Run.shares)),
     }
     return Run(epochs=epochs, **(defaults | settings))
 

@@ -38,7 +38,7 @@ def power_limited(build: Callable[[Run], System]) -> Callable[[Run], System]:
     def limited(run: Run) -> System:
         system = build(run)
         device = nn.Sequential(system.device, PowerLimited())
-        return System(device, system.network, system.channel, system.features)
+        return System(device, system.network, system.channel, system.features, system.distortion)
 
     return limited
 

@@ -38,13 +38,14 @@ def build(run: Run) -> System:
     """The plain system of a run, initialised from its seed.
 
     Raises:
-        ValueError: no task has the name of the run's, or its task has no network of that name.
+        ValueError: no task has the name of the run's, or its task has no network of that name, or
+            the network's distortion is not what the task's metric measures.
     """
-    networks = TASKS.find(run.task).networks
-    require_known("network", run.network, networks)
+    task = TASKS.find(run.task)
+    require_known("network", run.network, task.networks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        return networks[run.network](run)
+        return task.agreed(task.networks[run.network](run))
 
 
 def make_run(

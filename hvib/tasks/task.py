@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from hvib.check import require
 from hvib.data import Data
+from hvib.distortions import BY_KIND
 from hvib.run import Run
 from hvib.system import System
 
@@ -24,6 +25,9 @@ class Metric:
     digits: int
     """after the point, where it is told"""
     higher_is_better: bool
+    of_distortion: bool = False
+    """whether it is that of the distortion of the task's systems, which then says what targets go
+    with it; otherwise it measures classes or real targets as the default distortion does"""
 
     @property
     def relative(self) -> bool:
@@ -132,6 +136,8 @@ class Task:
         Raises:
             ValueError: they are not, so that a record would call one measure by another's name.
         """
+        if self.metric.of_distortion:
+            return data
         mend = (
             "give classes as integers, of one-hot rows y.argmax(1)"
             if self.metric.of_classes
@@ -143,3 +149,19 @@ class Task:
             right = split.y.is_floating_point() != self.metric.of_classes
             require(right, f"{name}.y.dtype", split.y.dtype, mend)
         return data
+
+    def agreed(self, system: System) -> System:
+        """The system, once its distortion is known to have the metric that the task is judged by.
+
+        Raises:
+            ValueError: it has another, so that a record would call one measure by another's name.
+        """
+        own = system.distortion
+        if self.metric.of_distortion:
+            mend = f"the systems have the default distortion: task {self.name}'s metric is theirs"
+            require(own != BY_KIND, "of_distortion", True, f"{mend}; leave it out")
+        else:
+            right = own == BY_KIND or (own.classes and self.metric.of_classes)
+            mend = f"its metric is not {self.metric.name!r}: give Metric(…, of_distortion=True)"
+            require(right, f"distortion of task {self.name}", own, mend)
+        return system

@@ -135,7 +135,8 @@ def gradients(
         with at(beta):
             output = model(reals(split.x[index]), noise)
         # Shares are of equal length, so the mean over shares is the mean over passes of (17).
-        loss = objective.terms(output, split.y[index]).objective(beta).mean()
+        found = objective.terms(output, split.y[index], model.distortion)
+        loss = found.objective(beta).mean()
         yield from (g.flatten() for g in torch.autograd.grad(loss, parameters))
 
     return torch.stack([torch.cat(list(one())) for _ in range(repeats)])
