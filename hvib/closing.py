@@ -18,7 +18,8 @@ def range_of(betas: tuple[float, float]) -> tuple[float, float]:
     Raises:
         ValueError: an end is not positive, or the two are reversed.
     """
-    require(0 < betas[0] <= betas[1], "betas", betas, "give the ends of the range, 0 < low ≤ high")
+    right = 0 < betas[0] <= betas[1] < math.inf
+    require(right, "betas", betas, "give the ends of the range, 0 < low ≤ high")
     return betas
 
 
@@ -131,9 +132,13 @@ def opened(system: System, betas: tuple[float, float]) -> System:
         betas: the ends of the range of β.
     """
     require(isinstance(system, System), "system", type(system).__name__, "give a System")
+    like = next(system.parameters(), torch.empty(0))  # double precision stays double
     device, network = (
-        Gated(nn.Identity(), Opening(system.features, betas, copies), -1) for copies in (2, 1)
+        Gated(nn.Identity(), Opening(system.features, betas, copies).to(like.device), -1)
+        for copies in (2, 1)
     )
+    if like.dtype == torch.float64:
+        device, network = device.double(), network.double()
     return System(
         Opened(system.device, device, system.features),
         nn.Sequential(network, system.network),

@@ -55,13 +55,18 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """The three splits of a data set: β is selected on `validation`, results are from `test`."""
+    """The three splits of a data set: β is selected on `validation`, results are from `test`.
+
+    Where nothing is selected two are enough: without a third the second serves as both.
+    """
 
     train: Split
     validation: Split
-    test: Split
+    test: Split = None  # type: ignore[assignment]  # a split from here on
 
     def __post_init__(self) -> None:
+        if self.test is None:
+            object.__setattr__(self, "test", self.validation)
         for name, split in self.named.items():
             known = isinstance(split, Split)
             require(known, name, type(split).__name__, "give a Split(x, y)")

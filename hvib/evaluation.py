@@ -107,7 +107,7 @@ def passes(
         part = part.to(where)
         x = reals(part.x).expand(repeat, *part.x.shape)  # (M, N, …), without a copy
         noise = torch.cat([draw_noise(1, len(part), features, generator) for _ in range(draws)], 2)
-        if index == 0 and isinstance(model, System):
+        if index == 0 and not isinstance(model, Stacked):
             warn_beyond(model, betas)
             require_equal_shares(model, x, noise.expand(-1, repeat, -1, -1), at_betas)
         model.eval()

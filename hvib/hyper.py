@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hvib.check import require
-from hvib.layers.change import copied, replaced, scaled, without_fast_paths
+from hvib.layers.change import Wrapped, copied, move_hooks, replaced, scaled, without_fast_paths
 from hvib.layers.choice import chosen
 from hvib.layers.kinds import outputs
 from hvib.layers.watch import unwatch, watch
@@ -105,12 +105,11 @@ class Gate(nn.Module):
         return self(log_beta), None
 
 
-class Gated(nn.Module):
+class Gated(Wrapped):
     """A layer whose output is scaled unit by unit: h = s(β) ⊙ (W h' + b), equation (13).
 
     Scaling the output equals scaling the rows of W and the entries of b, (12) and (14). Scaling
-    the output is cheaper, because all M values of β then share one product with W. What a model
-    asks of the layer without calling it, such as `out_features`, the layer answers.
+    the output is cheaper, because all M values of β then share one product with W.
 
     Args:
         layer: a linear, convolutional or norm layer.
@@ -119,16 +118,10 @@ class Gated(nn.Module):
     """
 
     def __init__(self, layer: nn.Module, gate: Gate, axis: int) -> None:
-        super().__init__()
-        self.layer = layer
+        super().__init__(layer)
         self.gate = gate
         self.axis = axis
         self.sequence_first = False
-
-    def __getattr__(self, name: str) -> Any:
-        modules = self.__dict__.get("_modules", {})
-        # A copy that is being made has no layer yet.
-        return modules[name] if name in modules else getattr(modules.get("layer"), name)
 
     def forward(self, h: Tensor) -> Tensor:
         """Gate the layer's output; its leading axis is M equal shares of the batch.
@@ -201,7 +194,8 @@ def hyperize(
             (M, m) each, or None for no shift.
         method: a method's name, as `ordered`, which brings gates of its own, an opening for each
             feature among them where it has one. The model then says that it is for this method.
-        betas: the ends of the range of β that such gates are made for.
+        betas: the ends of the range of β that the model is for; it then says so, by the paper's
+            method if none is given.
         behind_norms: False leaves the gate on the layer itself, whether or not a norm follows.
         example: an input of the model, or a tuple of its positional arguments; of a `System`, a
             batch of x.
@@ -210,10 +204,12 @@ def hyperize(
         ValueError: the model has no layer to gate, or is gated already. The first pass of the
             gated model raises it if a layer turns out to be used without being called.
     """
-    if method:
+    if method or betas is not None:
         from hvib.methods.making import gated_by  # here: methods are made of this function
 
-        return gated_by(method, model, betas, seed)  # type: ignore[return-value]  # as the model
+        mend = "a method brings its own: leave out method and betas, or gate and behind_norms"
+        require(gate is Gate and behind_norms, "gate", gate, mend)
+        return gated_by(method or "paper", model, betas, seed, example)  # type: ignore[return-value]
     return _hyperized(model, seed, gate, behind_norms, example)
 
 
@@ -225,13 +221,9 @@ def _hyperized(
     example: Tensor | tuple[Any, ...] | None,
 ) -> Model:
     """A copy of the model with a gate on each layer that takes one, watched where it must be."""
-    require(
-        not any(isinstance(m, Gated) for m in model.modules()),
-        "model",
-        type(model).__name__,
-        "it is gated already; fold it first",
-    )
     model = without_fast_paths(copied(model))
+    plain = not any(isinstance(m, Gated) for m in model.modules())
+    require(plain, "model", type(model).__name__, "it is gated already; fold it first")
     if isinstance(model, System) and isinstance(example, Tensor):
         noise = torch.zeros(2, 1, len(example), model.features, device=example.device)
         example = (example[None], noise)
@@ -239,8 +231,14 @@ def _hyperized(
     mend = "it has no Linear or Conv layer to gate, one that it calls on its batch"
     require(bool(layers), "model", type(model).__name__, mend)
     # A system's own forward pass calls its parts, and uses none of their layers otherwise.
-    watch([m for m in unfollowed if not isinstance(m, System)], layers)
+    unfollowed = [m for m in unfollowed if not isinstance(m, System)]
+    if any(m._forward_hooks or m._forward_pre_hooks for m in layers):
+        unfollowed.append(model)  # where hooks are that no symbol passes
+    watch(unfollowed, layers)
     made = replaced(model, _gated(model, layers, seed, gate))
+    from hvib.methods.belonging import watch_loading  # here: it looks at what this file makes
+
+    watch_loading(made)
     if isinstance(made, System):  # training and evaluation look at its shares
         return made
     from hvib.checks.shares import watch_rows  # here: it checks what this file makes
@@ -263,6 +261,7 @@ def _gated(
             double = torch.float64 if like.dtype == torch.float64 else None
             gated[id(layer)] = Gated(layer, gate(size).to(like.device, double), axis)
             gated[id(layer)].sequence_first = sequence_first
+            move_hooks(layer, gated[id(layer)])  # they are behind the gate too
     return gated
 
 
@@ -286,4 +285,5 @@ def fold(model: Model, beta: float) -> Model:
                 trains = any(p.requires_grad for p in m.gate.parameters())
                 s, shift = m.gate.modulation(log_beta_now.get())
                 folded[id(m)] = scaled(m.layer, s, shift, trains)
+                move_hooks(m, folded[id(m)])
     return replaced(model, folded)

@@ -1,17 +1,22 @@
 """Gates, method and range of β that do not belong together are refused, or warned of."""
 
+import copy
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
+import torch
+import torch.nn.functional as F
 from small import run_of
-from torch import nn
+from torch import Tensor, nn
 
 import hvib
 from hvib.closing import FreeGate, opened
 from hvib.data import Data
-from hvib.hyper import Gate, hyperize
+from hvib.hyper import Gate, Gated, hyperize
 from hvib.methods import METHODS
 from hvib.methods.belonging import MadeFor, made_for
 from hvib.methods.hyper_vib import converted
@@ -89,3 +94,81 @@ def test_a_conversion_asks_for_what_it_needs(opening: bool) -> None:
             ValueError, match="model = 'Sequential': an opening is for the features"
         ):
             convert(nn.Sequential(nn.Linear(3, 2)), (1e-3, 1.0), 0)
+
+
+def test_a_system_with_gates_is_not_trained_for_one_beta(digits: Data) -> None:
+    with pytest.raises(ValueError, match=r"method = 'vib': it trains for one β, .* fold"):
+        hvib.fit(hyperize(plain()), digits, run_of("vib", 1e-3, features=8))
+
+
+def test_a_range_alone_is_of_the_papers_method() -> None:
+    assert made_for(hyperize(plain(), betas=(1e-3, 1e-2))) == MadeFor("hyper-vib", (1e-3, 1e-2))
+    with pytest.raises(ValueError, match=r"gate = .*a method brings its own"):
+        hyperize(plain(), gate=free, betas=(1e-3, 1e-1))
+    with pytest.raises(ValueError, match=r"gate = .*a method brings its own"):
+        hyperize(plain(), method="log", behind_norms=False)
+
+
+@pytest.mark.parametrize("betas", [(1.0, 1e-3), (1e-3,), 1e-3, GRID, "12", (1e-3, float("inf"))])
+def test_a_range_has_two_ends(betas: Any) -> None:
+    for method in ("paper", "ordered"):
+        with pytest.raises(ValueError, match=r"betas = .*: give the ends of the range"):
+            hyperize(plain(), method=method, betas=betas)
+
+
+def test_a_loop_of_your_own_gets_what_the_model_is_for() -> None:
+    ordered = hyperize(plain(), method="ordered", betas=(1e-3, 1e-1))
+    with pytest.raises(ValueError, match="method = 'hyper-vib': the model was made by"):
+        hvib.training_of(ordered, method="hyper-vib")
+    with pytest.raises(ValueError, match=r"betas = .*made for β from 0\.001 to 0\.1"):
+        hvib.training_of(ordered, betas=(1e-6, 1.0))
+
+
+def test_an_example_goes_with_a_method(digits: Data) -> None:
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(64, 16), nn.Linear(16, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.flatten(1)
+            h = F.linear(x, self.first.weight) if float(x.sum()) > -1 else self.first(x)
+            return self.last(h)
+
+    system = hvib.System(Reads(), nn.Linear(8, 10), hvib.AWGN(20), 8)
+    for method in ("ordered", "plain-heads"):
+        model = hyperize(system, method=method, betas=(1e-3, 1.0), example=digits.train.x[:4])
+        gated = [name for name, m in model.named_modules() if isinstance(m, Gated)]
+        assert not any("first" in name for name in gated)
+
+
+def saved(model: nn.Module) -> dict[str, Tensor]:
+    """Its state dictionary, from a file."""
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    state: dict[str, Tensor] = torch.load(file, weights_only=True)
+    return state
+
+
+def test_weights_say_what_they_are_for(digits: Data) -> None:
+    model = hyperize(plain())
+    hvib.fit(model, digits, RUN)
+    state = saved(model)
+    for target in (hyperize(plain()), hyperize(plain(), method="log")):
+        target.load_state_dict(state)
+        known = made_for(target)
+        assert known
+        assert known.betas == (1e-3, 1e-1)
+        with pytest.warns(UserWarning, match="the model was made for β from"):
+            hvib.evaluate(target, digits.test, [1e-6])
+    narrow = hyperize(plain(), method="free", betas=(1e-2, 1e-1))
+    for other in (
+        hyperize(plain(), method="free", betas=(1e-3, 1e-1)),
+        hyperize(plain(), gate=free),
+    ):
+        with pytest.raises(RuntimeError, match=r"weights are of a model for β from 0\.01 to 0\.1"):
+            other.load_state_dict(saved(narrow))
+    folded = hvib.fold(narrow, 1e-2)
+    folded.load_state_dict(saved(folded))
+    assert made_for(copy.deepcopy(narrow)) == made_for(narrow)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from test_hyper import GATES, betas, models, seeds, shaken
 from torch import nn
 
+import hvib
 from hvib.closing import FreeGate, Opening, opened
+from hvib.data import Data
 from hvib.hyper import Gate, Gated, at, fold, hyperize
 from hvib.system import System, draw_noise
 from hvib.tasks import build, make_run
@@ -118,3 +120,11 @@ def test_a_folded_opening_is_frozen_if_it_was() -> None:
     scales = [p for name, p in folded.named_parameters() if name.endswith(".s")]
     assert [p.requires_grad for p in scales] == [False, False]
     assert any(p.requires_grad for p in folded.parameters())
+
+
+def test_openings_of_a_system_in_double_precision_train_in_it(digits: Data) -> None:
+    plain = hvib.System(hvib.mlp([64, 16]), hvib.mlp([8, 10]), hvib.AWGN(20), 8).double()
+    ordered = hvib.hyperize(plain, method="ordered", betas=(1e-6, 1.0))
+    assert {parameter.dtype for parameter in ordered.parameters()} == {torch.float64}
+    course = hvib.fit(ordered, digits, epochs=1, batch_size=128)
+    assert course.steps == 9

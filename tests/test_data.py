@@ -205,3 +205,9 @@ def _moved(image: torch.Tensor, i: int, j: int) -> torch.Tensor:
     moved = torch.roll(image, (i, j), (0, 1))
     rows, columns = torch.arange(6)[:, None] - i, torch.arange(6)[None] - j
     return moved * ((rows >= 0) & (rows < 6) & (columns >= 0) & (columns < 6))
+
+
+def test_without_a_third_split_the_second_serves_as_both(digits: Data) -> None:
+    two = Data(digits.train, digits.test)
+    assert two.validation is two.test is digits.test
+    assert two.md5 == Data(digits.train, digits.test, digits.test).md5

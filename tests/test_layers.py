@@ -328,3 +328,89 @@ def test_hyperize_leaves_chance_and_the_model_as_they_were() -> None:
         assert hyper.training
     assert not hasattr(model, "seen")
     assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
+
+
+class Searched(nn.Module):
+    """Finds a weight by its name, past the layer that has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = dict(self.named_parameters())
+        return self.last(self.first(x) * weights["first.weight"].norm())
+
+
+def test_a_layer_whose_weight_is_found_by_its_name_stays_plain() -> None:
+    assert check(Searched(), torch.randn(4, 6)) == ["last"]
+
+
+class Asks(nn.Module):
+    """Puts a ReLU behind layers of a class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)])
+
+    def asked(self, layer: nn.Module) -> bool:
+        return isinstance(layer, nn.Linear)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+            x = x.relu() if self.asked(layer) else x
+        return x
+
+
+class AsksWhatItHas(Asks):
+    def asked(self, layer: nn.Module) -> bool:
+        return hasattr(layer, "out_features")
+
+
+@pytest.mark.parametrize("example", [None, torch.randn(4, 6)])
+def test_a_course_that_depends_on_the_class_of_a_layer_is_refused(example: Tensor | None) -> None:
+    with pytest.raises(ValueError, match=r"model = 'Asks': .* another course"):
+        hyperize(Asks(), example=example)
+    assert len(check(AsksWhatItHas(), torch.randn(4, 6), example=example)) == 3
+
+
+def hooked(hook: Callable[..., Tensor]) -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+    model[0].register_forward_hook(hook)
+    return model
+
+
+def test_a_hook_behind_a_layer_is_behind_its_gate() -> None:
+    model = hooked(lambda layer, args, output: output.clamp(-0.1, 0.1) + 1)
+    assert check(model, torch.randn(4, 6)) == ["0", "2"]
+    hyper = hyperize(nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3)))
+    hyper[0].register_forward_hook(lambda layer, args, output: output * 0)  # set later
+    with at(1e-2):
+        torch.testing.assert_close(fold(hyper, 1e-2)(torch.ones(2, 6)), hyper(torch.ones(2, 6)))
+
+
+def test_a_hook_that_uses_the_weight_is_seen() -> None:
+    x = torch.randn(4, 6)
+    after = hooked(lambda layer, args, output: output + F.linear(args[0], layer.weight))
+    before = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+    before[0].register_forward_pre_hook(lambda layer, args: (args[0] * layer.weight.norm(),))
+    for model in (after, before):
+        with pytest.raises(ValueError, match=r"layers = \['0'\]: the model uses weights"):
+            check(model, x)
+        assert check(model, x, example=x) == ["2"]
+
+
+def test_a_layer_that_was_compiled_alone_has_its_gate() -> None:
+    layer: Any = torch.compile(nn.Linear(6, 6), backend="eager")
+    model = nn.Sequential(layer, nn.Linear(6, 3))
+    assert check(model, torch.randn(4, 6)) == ["0._orig_mod", "1"]
+
+
+@pytest.mark.parametrize("example", [None, torch.randn(4, 6)])
+def test_what_is_no_module_or_has_no_weights_yet_is_named(example: Tensor | None) -> None:
+    with pytest.raises(ValueError, match="model = 'Sequential': call it on a batch first"):
+        hyperize(nn.Sequential(nn.LazyLinear(6), nn.Linear(6, 3)), example=example)
+    for told in (hyperize, partial(fold, beta=1e-3)):
+        with pytest.raises(ValueError, match=r"model = 'function': give an nn\.Module"):
+            told(lambda x: x)  # type: ignore[type-var]

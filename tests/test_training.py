@@ -1,5 +1,6 @@
 """A training loop of one's own: what it draws, and the loss that it takes."""
 
+import nbformat
 import pytest
 import torch
 from small import run_of
@@ -9,6 +10,7 @@ from hvib.data import Batcher, Data
 from hvib.methods import METHODS
 from hvib.methods.training import RunningObjective, training_of
 from hvib.objective import draw_betas, terms
+from hvib.project import PROJECT
 from hvib.system import draw_noise
 from hvib.train import steps
 
@@ -72,3 +74,21 @@ def test_what_a_training_needs_to_know_is_asked_for() -> None:
         training_of(plain, method="hyper-vib")
     with pytest.raises(ValueError, match="examples = 21: give a multiple of the M = 8 shares"):
         training_of(ordered()).draw(21)
+
+
+def test_the_pages_loop_with_accelerate_trains(digits: Data) -> None:
+    cells = nbformat.read(PROJECT / "notebooks" / "10-your-own.ipynb", as_version=4).cells
+    (source,) = [c.source for c in cells if "from accelerate import" in c.source]
+    snippet = source.split("```python\n")[1].split("```")[0]
+    mine = ordered()
+    before = hvib.evaluate(mine, digits.validation, [1e-3])[0]["objective"]
+    optimizer = torch.optim.AdamW(mine.parameters(), lr=3e-3)
+    session = {
+        "hvib": hvib,
+        "mine": mine,
+        "optimizer": optimizer,
+        "whole": digits.train.first(1080),
+    }
+    exec(compile(snippet, "10-your-own.ipynb", "exec"), session)
+    mine.eval()
+    assert hvib.evaluate(mine, digits.validation, [1e-3])[0]["objective"] < before

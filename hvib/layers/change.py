@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from hvib.check import require
 from hvib.layers.kinds import is_norm
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -22,7 +23,14 @@ def copied(model: Model, shared: bool = False) -> Model:
 
     Args:
         shared: whether the copy is to hold the model's own parameters.
+
+    Raises:
+        ValueError: it is no module, or its lazy layers have no weights yet.
     """
+    require(isinstance(model, nn.Module), "model", type(model).__name__, "give an nn.Module")
+    lazy = any(nn.parameter.is_lazy(value) for value in (*model.parameters(), *model.buffers()))
+    mend = "call it on a batch first, which gives its lazy layers their weights"
+    require(not lazy, "model", type(model).__name__, mend)
     memo: dict[int, Any] = {id(p): p for p in model.parameters()} if shared else {}
     for module in model.modules():
         for leaf in tree_leaves(dict(vars(module))):
@@ -53,7 +61,32 @@ def replaced(model: Model, new: Mapping[int, nn.Module]) -> Model:
         for name, child in parent._modules.items():
             if id(child) in new:
                 parent._modules[name] = new[id(child)]
+                if name == "_orig_mod":
+                    parent._initialize()  # type: ignore[operator]  # compiled: it held a method
     return model
+
+
+class Wrapped(nn.Module):
+    """A layer in another module; what a model asks of the layer, such as its size, is answered."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def __getattr__(self, name: str) -> Any:
+        modules = self.__dict__.get("_modules", {})
+        # A copy that is being made has no layer yet.
+        return modules[name] if name in modules else getattr(modules.get("layer"), name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.layer(*args, **kwargs)
+
+
+def move_hooks(source: nn.Module, target: nn.Module) -> None:
+    """Have what was to happen behind the one module happen behind the other."""
+    for name in ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"):
+        getattr(target, name).update(getattr(source, name))
+        getattr(source, name).clear()
 
 
 class Scaled(nn.Module):

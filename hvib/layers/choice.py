@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hvib.layers.change import copied
+from hvib.check import require
+from hvib.layers.change import Wrapped, copied, replaced
 from hvib.layers.kinds import PASSED, PASSED_FUNCTIONS, is_norm, outputs
 from hvib.layers.trace import Call, Calls, followed, is_torch, symbolic
 
@@ -37,18 +38,14 @@ def chosen(
             without one, the pass is symbolic.
     """
     probe = copied(model, shared=True)  # which the passes may leave in any state
-    with torch.random.fork_rng(devices=[]):
-        seen = None if example is None else followed(probe, example)
-        calls = symbolic(probe)
-        if seen is not None:
-            calls.made, calls.used = seen.made, calls.used | seen.used
+    calls = _calls(probe, example)
     # A copy has its modules in the same order.
     same = {id(a): b for a, b in zip(probe.modules(), model.modules(), strict=True)}
     plain = calls.used | {id(call.module) for call in calls.made if not call.of_batch}
     for module in probe.modules():
         if isinstance(module, nn.MultiheadAttention):  # its inner layer's weight goes to a function
             plain |= {id(inner) for inner in module.modules()}
-    found = []
+    takers = []
     for layer, following in _registered(probe):
         size = outputs(layer)
         if size is None or is_norm(layer) or id(layer) in plain:
@@ -57,10 +54,50 @@ def chosen(
         moved = norms and all(
             outputs(norm) == (size[0], 1) and id(norm) not in plain for norm in norms
         )
-        found += [same[id(taker)] for taker in (norms if moved else [layer])]
+        takers += norms if moved else [layer]
+    _require_one_course(probe, takers, calls, example)
     # The forward passes of PyTorch's own modules are known.
     unknown = [m for m in calls.unfollowed.values() if not is_torch(m)]
-    return Chosen(found, [same[id(m)] for m in unknown])
+    return Chosen([same[id(taker)] for taker in takers], [same[id(m)] for m in unknown])
+
+
+def _calls(probe: nn.Module, example: Tensor | tuple[Any, ...] | None) -> Calls:
+    """What a model is seen to do on symbols, and on an example where there is one."""
+    with torch.random.fork_rng(devices=[]):
+        seen = None if example is None else followed(probe, example)
+        calls = symbolic(probe)
+    if seen is not None:
+        calls.made, calls.used = seen.made, calls.used | seen.used
+    return calls
+
+
+def _require_one_course(
+    probe: nn.Module,
+    takers: list[nn.Module],
+    calls: Calls,
+    example: Tensor | tuple[Any, ...] | None,
+) -> None:
+    """Refuse a model that does something else once its layers are inside other modules.
+
+    The gated model would, and its fold, whose layers are plain again, would not.
+
+    Raises:
+        ValueError: its forward pass makes other calls.
+    """
+
+    def course(calls: Calls) -> list[tuple[str, int]]:
+        return [(call.name, id(call.module)) for call in calls.made if call.module is not probe]
+
+    wrapped = {id(taker): Wrapped(taker) for taker in takers if taker is not probe}
+    same = course(_calls(replaced(probe, wrapped), example)) == course(calls)
+    if not same:  # a model whose course is random may pass
+        plain = replaced(probe, {id(one): one.layer for one in wrapped.values()})
+        same = course(_calls(plain, example)) != course(calls)
+    mend = (
+        "its forward pass takes another course where its layers have gates, as it does if it asks "
+        "isinstance(layer, nn.Linear): let it ask what the layer has, as hasattr(layer, 'weight')"
+    )
+    require(same, "model", type(probe).__name__, mend)
 
 
 def _registered(model: nn.Module) -> list[tuple[nn.Module, nn.Module | None]]:

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from hvib.layers.change import Wrapped
 from hvib.layers.kinds import outputs
 
 # Reading these of a tensor, or calling these functions on it, makes no use of its numbers.
@@ -113,21 +114,27 @@ def symbolic(model: nn.Module) -> Calls:
 
 
 def _follow_symbols(module: nn.Module, found: Calls) -> None:
-    if outputs(module) is not None or next(module.children(), None) is None:
+    if outputs(module) is not None or isinstance(module, Wrapped):
+        return
+    if next(module.children(), None) is None:
         return
     apart = [module]
     if not is_torch(module) or isinstance(module, nn.Sequential):
-        tracer = _Tracer()
+        tracer, uses = _Tracer(), Uses(module, list(module.modules()))
         try:
             # A forward pass of this object alone is not the one that fx would run.
             if "forward" in vars(module):
                 raise TypeError
             parameters = inspect.signature(module.forward).parameters.values()
             given = {p.name: p.default for p in parameters if p.default is not p.empty}
-            tracer.trace(module, given)
+            with uses:  # of weights that the pass finds by `parameters()`, beside the graph
+                tracer.trace(module, given)
             apart = tracer.unfollowed
         except Exception:
             tracer.dropped = list(getattr(tracer, "graph", fx.Graph()).nodes)
+        finally:
+            uses.remove()
+        found.used |= uses.used
         _read_graph(module, tracer, found)
     for part in apart:
         found.unfollowed[id(part)] = part
@@ -194,8 +201,9 @@ class Uses(TorchFunctionMode):
         for module in model.modules():
             if module is not model and not isinstance(module, torch.jit.ScriptModule):
                 before = module.register_forward_pre_hook(self._enter)
+                # Before hooks of the model's own, which are no part of a layer's call.
                 after = module.register_forward_hook(
-                    self._leave, with_kwargs=True, always_call=True
+                    self._leave, prepend=True, with_kwargs=True, always_call=True
                 )
                 self._handles += [before, after]
 

@@ -7,7 +7,7 @@ One that was put together by hand is known by the kinds of its gates.
 import math
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -28,14 +28,62 @@ class MadeFor(NamedTuple):
 
 
 def mark(model: nn.Module, method: str, betas: tuple[float, float] | None) -> None:
-    """Have a gated model say what it is for."""
+    """Have a gated model say what it is for, and the state dictionaries made of it too."""
+    model = _written(model)
+    if "made_for" not in model.__dict__:
+        model.register_state_dict_post_hook(_say_in_state)
     model.__dict__["made_for"] = MadeFor(method, betas)
+    watch_loading(model)
+
+
+def _say_in_state(model: nn.Module, state: object, prefix: str, metadata: dict[str, Any]) -> None:
+    """State dictionaries carry what their tensors do not say beside them, and so does this."""
+    if known := made_for(model):
+        metadata["made_for"] = tuple(known)
+
+
+def watch_loading(model: nn.Module) -> None:
+    """Have a gated model take over what the weights loaded into it are for, or refuse them."""
+    if not model.__dict__.get("loading_watched"):
+        model.__dict__["loading_watched"] = True
+        model.register_load_state_dict_pre_hook(_look_at_state)
+
+
+def _look_at_state(
+    model: nn.Module,
+    state: object,
+    prefix: str,
+    metadata: dict[str, Any],
+    strict: bool,
+    missing: list[str],
+    unexpected: list[str],
+    errors: list[str],
+) -> None:
+    if told := metadata.get("made_for"):
+        method, betas = told
+        for ends in _ranges(model):
+            if betas and not _same_range(ends, betas):
+                errors.append(
+                    f"betas = {betas}: the weights are of a model for β from {betas[0]:g} to "
+                    f"{betas[1]:g}, and this one is for {ends[0]:g} to {ends[1]:g}: make it for "
+                    "that range."
+                )
+                return
+        known = made_for(model)
+        if known is None or known.betas is None:
+            mark(model, known.method if known else method, betas)
 
 
 def made_for(model: nn.Module) -> MadeFor | None:
     """What a gated model says that it is for; None for any other, a folded one among them."""
+    model = _written(model)
     gated = any(isinstance(module, Gate) for module in model.modules())
     return model.__dict__.get("made_for") if gated else None
+
+
+def _written(model: nn.Module) -> nn.Module:
+    """The model as it was written, where it is a compiled one."""
+    return getattr(model, "_orig_mod", model)
 
 
 def method_name(model: nn.Module) -> str:
@@ -69,14 +117,29 @@ def require_belongs(model: System | Stacked, run: Run, method: Method) -> None:
         count = len(next(model.parameters())) if isinstance(model, Stacked) else 1
         mend = f"method {run.method} needs a `Stacked` of one system for each of {len(run.betas)} β"
         require(count == len(run.betas), "model", type(model).__name__, mend)
+        gated = any(isinstance(module, Gate) for module in system.modules())
+        mend = "it trains for one β, and the model has gates: fold(model, β) it first"
+        require(not gated, "method", method.name, mend)
     else:
-        _require_gates(model, run, method)
+        require_gates(model, method, (run.betas[0], run.betas[-1]))
 
 
-def _require_gates(model: nn.Module, run: Run, method: Method) -> None:
-    """Refuse gates of another method than the run's, or made for another range of β."""
+def _ranges(model: nn.Module) -> list[tuple[float, float]]:
+    """The ends of each range of β that a gated model or one of its gates was made for."""
     gates = [module for module in model.modules() if isinstance(module, Gate)]
-    mend = f"it has no gates, which method {run.method} trains: `hyperize` it first"
+    ranges: list[tuple[float, float]] = [vars(g)["betas"] for g in gates if "betas" in vars(g)]
+    known = made_for(model)
+    return [*ranges, known.betas] if known and known.betas else ranges
+
+
+def require_gates(model: nn.Module, method: Method, ends: tuple[float, float]) -> None:
+    """Refuse gates of another method than this, or made for another range of β than these ends.
+
+    Raises:
+        ValueError: the model has such gates, or none.
+    """
+    gates = [module for module in model.modules() if isinstance(module, Gate)]
+    mend = f"it has no gates, which method {method.name} trains: `hyperize` it first"
     require(bool(gates), "model", type(model).__name__, mend)
     known = made_for(model)
     if known and known.method != method.name:
@@ -91,11 +154,7 @@ def _require_gates(model: nn.Module, run: Run, method: Method) -> None:
         )
         mend = f"it trains gates of kind {wants}, and the model has {has}: take its method"
         require(False, "method", method.name, mend)
-    ends = (run.betas[0], run.betas[-1])
-    ranges: list[tuple[float, float]] = [vars(g)["betas"] for g in gates if "betas" in vars(g)]
-    if known and known.betas:
-        ranges.append(known.betas)
-    for told in ranges:
+    for told in _ranges(model):
         mend = f"the model's gates are made for β from {told[0]:g} to {told[1]:g}: give that range"
         require(_same_range(told, ends), "betas", ends, mend)
 

@@ -40,14 +40,16 @@ def converted(
         behind_norms: as `hyperize` has it.
     """
 
-    def convert(model: nn.Module, betas: tuple[float, float] | None, seed: int) -> nn.Module:
+    def convert(
+        model: nn.Module, betas: tuple[float, float] | None, seed: int, example: Any = None
+    ) -> nn.Module:
         make: Callable[..., Gate] = gate
         if gate.needs_range or opening:
             mend = "give the ends of the range of β that the gates are made for, as (1e-6, 1.0)"
             require(betas is not None, "betas", betas, mend)
         if gate.needs_range:
             make = partial(make, betas=betas)
-        model = hyperize(model, seed, make, behind_norms=behind_norms)
+        model = hyperize(model, seed, make, behind_norms=behind_norms, example=example)
         if not opening:
             return model
         mend = "an opening is for the features of a link: give a System"

@@ -1,6 +1,9 @@
 """A gated model by the name of the method that trains it."""
 
-from torch import nn
+import math
+from typing import Any
+
+from torch import Tensor, nn
 
 from hvib.check import require
 from hvib.methods.belonging import mark
@@ -8,7 +11,11 @@ from hvib.methods.registry import METHODS
 
 
 def gated_by(
-    method: str, model: nn.Module, betas: tuple[float, float] | None, seed: int
+    method: str,
+    model: nn.Module,
+    betas: tuple[float, float] | None,
+    seed: int,
+    example: Tensor | tuple[Any, ...] | None = None,
 ) -> nn.Module:
     """A copy of a plain model, gated as a method has it; it says what it is for.
 
@@ -16,10 +23,13 @@ def gated_by(
         method: its name, also without the `hyper-vib-` before it; `paper` for the paper's.
         betas: the ends of the range of β; the paper's gates need none.
         seed: of the gates' initial parameters.
+        example: an input, as `hyperize` takes it.
 
     Raises:
-        ValueError: no method of that name trains one gated network, or it needs a range of β.
+        ValueError: no method of that name trains one gated network, or it needs a range of β, or
+            `betas` are not the two ends of one.
     """
+    betas = None if betas is None else _ends(betas)
     named = {name: each for name, each in METHODS.all().items() if each.convert}
     short = {name.removeprefix("hyper-vib-"): each for name, each in named.items()}
     known = named | short | {"paper": named["hyper-vib"]}
@@ -27,6 +37,16 @@ def gated_by(
     require(method in known, "method", method, mend)
     found = known[method]
     assert found.convert  # for mypy
-    gated = found.convert(model, betas, seed)
+    gated = found.convert(model, betas, seed, *(() if example is None else (example,)))
     mark(gated, found.name, betas)
     return gated
+
+
+def _ends(betas: tuple[float, float]) -> tuple[float, float]:
+    mend = "give the ends of the range, 0 < low ≤ high, as (1e-6, 1.0)"
+    try:
+        low, high = map(float, () if isinstance(betas, str) else betas)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    require(0 < low <= high < math.inf, "betas", betas, mend)
+    return low, high

@@ -12,8 +12,9 @@ from hvib.hyper import Gate
 from hvib.run import Run
 from hvib.system import Stacked, System
 
-Convert = Callable[[nn.Module, tuple[float, float] | None, int], nn.Module]
-"""makes a gated model: from a plain one, the ends of the range of β, and the gates' seed"""
+Convert = Callable[..., nn.Module]
+"""makes a gated model: from a plain one, the ends of the range of β or None, the gates' seed, and
+where one is given an example input, as `hyperize` takes it"""
 
 DrawBetas = Callable[[float, float, int, torch.Generator], Tensor]
 """draws the β of a step: from the smallest, the largest, how many, and the source of chance"""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from hvib import objective
 from hvib.check import require
 from hvib.distortions import BY_KIND, Distortion
-from hvib.methods.belonging import made_for, method_name
+from hvib.methods.belonging import made_for, method_name, require_gates
 from hvib.methods.method import Method
 from hvib.methods.registry import METHODS
 from hvib.run import Run
@@ -162,7 +162,8 @@ def training_of(
         device: of the draws.
 
     Raises:
-        ValueError: the system says no method or range, and neither do you.
+        ValueError: the system says no method or range, and neither do you; or its gates are those
+            of another.
     """
     require(isinstance(system, System), "system", type(system).__name__, "give a System")
     assert isinstance(system, System)  # for mypy
@@ -174,4 +175,6 @@ def training_of(
     assert ends is not None
     generator = torch.Generator(device).manual_seed(seed)
     found = METHODS.find(name)
+    if not found.fixed:
+        require_gates(system, found, (ends[0], ends[-1]))
     return Training(found, ends, shares, system.features, generator, system.distortion)

@@ -1,6 +1,7 @@
 """Variants of Hyper-VIB that each differ from it in one choice: gates, draws of β, weights."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -90,9 +91,11 @@ def _rising_betas(
     return between(low, high, stratified(count, generator).sqrt())
 
 
-def _plain_heads(model: nn.Module, betas: tuple[float, float] | None, seed: int) -> System:
+def _plain_heads(
+    model: nn.Module, betas: tuple[float, float] | None, seed: int, example: Any = None
+) -> System:
     """Hyper-VIB without gates on the last layer of the device and of the network."""
-    system = hyperize(model, seed)
+    system = hyperize(model, seed, example=example)
     assert isinstance(system, System)  # for mypy
     for part in (system.device, system.network):
         last = [m for m in part.modules() if isinstance(m, Gated)][-1]
