@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from hvib.check import require
+from hvib.checks.arrays import betas_of
 from hvib.checks.shares import require_equal_shares
 from hvib.data import Split, reals
 from hvib.distortions.measures import Measures, require_answerable
@@ -52,7 +53,7 @@ def evaluate(
         ValueError: there is nothing to evaluate, the model is a stack of other than these β, or
             no β is given and the model knows none.
     """
-    betas = grid_of(model) if betas is None else betas
+    betas = grid_of(model) if betas is None else betas_of(betas)
     found = Measures(one_of(model).distortion, len(betas))
     for output, y in passes(model, split, betas, draws, seed, chunk):
         if not found.count and isinstance(split, Split):
@@ -91,6 +92,7 @@ def passes(
     Raises:
         ValueError: there is nothing to evaluate, or the model is a stack of other than these β.
     """
+    betas = betas_of(betas)
     for name, value in (("draws", draws), ("chunk", chunk), ("number of betas", len(betas))):
         require(value >= 1, name, value, "give at least 1")
     if isinstance(model, Stacked):

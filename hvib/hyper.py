@@ -236,14 +236,13 @@ def _hyperized(
         unfollowed.append(model)  # where hooks are that no symbol passes
     watch(unfollowed, layers)
     made = replaced(model, _gated(model, layers, seed, gate))
-    from hvib.methods.belonging import watch_loading  # here: it looks at what this file makes
+    # Here: they look at what this file makes.
+    from hvib.checks.shares import watch_rows
+    from hvib.methods.belonging import watch_loading
 
     watch_loading(made)
-    if isinstance(made, System):  # training and evaluation look at its shares
-        return made
-    from hvib.checks.shares import watch_rows  # here: it checks what this file makes
-
-    return watch_rows(made)
+    # Training and evaluation look at the shares of a system.
+    return made if isinstance(made, System) else watch_rows(made)
 
 
 def _gated(

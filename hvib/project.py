@@ -15,4 +15,8 @@ def folder_of(variable: str, default: str) -> Path:
     A notebook's working folder is its own, the command line's is any: what is relative to it would
     be another folder for each of them.
     """
-    return PROJECT / Path(os.environ.get(variable) or default).expanduser()
+    named = os.environ.get(variable) or default
+    try:
+        return PROJECT / Path(named).expanduser()
+    except RuntimeError as error:  # of an account that is not here
+        raise ValueError(f"{variable} = {named!r}: no such home; give the whole path") from error

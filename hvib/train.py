@@ -166,7 +166,7 @@ def trained(
         with denormals_flushed():  # not around the yield: others run between the steps
             draw = training.draw(len(batch.x))
             x = draw.shares(batch.x)  # (M, N, …)
-            if batch.step == 0 and isinstance(model, System):
+            if batch.step == 0 and not isinstance(model, Stacked):
                 require_equal_shares(model, x, draw.noise, draw.betas)
             with at(draw.betas):  # the backward pass too, in which a checkpointed layer runs again
                 with _autocast(dtype, where):

@@ -204,6 +204,32 @@ def test_help_is_whole_in_a_terminal_without_utf_8(encoding: str) -> None:
     assert b"smallest ?" in shown.stdout
 
 
+def shell(command: str, results: Path) -> subprocess.CompletedProcess[str]:
+    """What a shell gives for a command, in which `$hvib` is ours."""
+    smoke = f"{sys.executable} -m hvib run {' '.join(SMOKE)} --method vib --beta 1e-3"
+    return subprocess.run(
+        ["bash", "-c", command],
+        env={**os.environ, "hvib": smoke, "HVIB_RESULTS": str(results)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_output_that_nobody_reads_is_no_error(tmp_path: Path) -> None:
+    read = shell("$hvib --help 2>&1 | true; echo ${PIPESTATUS[0]}", tmp_path)
+    assert (read.stdout.strip(), read.stderr) == ("141", "")
+    for closed in (">&-", "2>&-"):
+        quiet = shell(f"$hvib {closed}; echo $?", tmp_path)
+        assert quiet.stdout.endswith("0\n")
+        assert "error" not in quiet.stderr
+
+
+def test_the_home_of_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVIB_RESULTS", "~nobody-of-that-name/results")
+    with pytest.raises(ValueError, match=r"HVIB_RESULTS = '~nobody.*: no such home"):
+        ledger.root()
+
+
 @pytest.mark.parametrize("name", ["file", "read-only"])
 def test_a_results_folder_that_cannot_be_used_is_one_line(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -211,3 +211,10 @@ def test_without_a_third_split_the_second_serves_as_both(digits: Data) -> None:
     two = Data(digits.train, digits.test)
     assert two.validation is two.test is digits.test
     assert two.md5 == Data(digits.train, digits.test, digits.test).md5
+
+
+def test_a_tensor_that_does_not_hold_its_numbers_is_refused() -> None:
+    x = torch.eye(3)
+    for other in (x.to_sparse(), x.to("meta")):
+        with pytest.raises(ValueError, match=r"x = .*: give a tensor that holds each number"):
+            Split(other, torch.zeros(3))

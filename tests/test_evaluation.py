@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small import run_of, trained
@@ -10,6 +11,7 @@ from small import run_of, trained
 from hvib.book.probes import share_right
 from hvib.data import Data, Split
 from hvib.evaluation import evaluate, predict
+from hvib.hyper import hyperize
 from hvib.methods import METHODS
 from hvib.objective import gaussian_kl
 from hvib.system import System
@@ -68,6 +70,37 @@ def test_what_is_no_system_or_no_split_is_refused(
     system.device = torch.nn.Conv2d(1, 1, 1)
     with pytest.raises(ValueError, match=r"x = \(300, 8, 8\) of .*: add the channel axis"):
         measure(system, Split(digits.test.x[:, 0], digits.test.y), (1e-3,))
+
+
+def test_numbers_that_measure_nothing_are_refused(digits: Data) -> None:
+    system, test = build(run_of("vib", 1e-3)), digits.test
+    for x, y, message in (
+        (torch.where(test.x > 0, test.x, torch.nan), test.y, "x = 'NaN or infinite'"),
+        (test.x.to(torch.complex64), test.y, r"x\.dtype = torch\.complex64"),
+        (test.x, test.y.to(torch.complex64), r"y\.dtype = torch\.complex64"),
+    ):
+        for told in (evaluate, predict):
+            with pytest.raises(ValueError, match=message):
+                told(system, Split(x, y), (1e-3,))
+
+
+def test_betas_may_be_held_by_anything(digits: Data) -> None:
+    system, split = build(run_of("vib", 1e-3)), digits.test.first(8)
+    rows = evaluate(system, split, [0.5, 1.0], draws=1)
+    several: tuple[Any, ...] = (np.array([0.5, 1]), torch.tensor([0.5, 1]), (b for b in (0.5, 1)))
+    for betas in several:
+        assert evaluate(system, split, betas, draws=1) == rows
+    others: tuple[Any, ...] = (1e-3, "1e-3", ["a"])
+    for betas in others:
+        with pytest.raises(ValueError, match=r"betas = .*: give several numbers"):
+            predict(system, split, betas)
+
+
+def test_a_compiled_system_is_checked_and_knows_its_range(digits: Data) -> None:
+    plain = build(run_of("vib", 1e-3))
+    compiled: Any = torch.compile(hyperize(plain, betas=(1e-3, 1e-1)), backend="eager")
+    with pytest.warns(UserWarning, match="the model was made for β from"):
+        evaluate(compiled, digits.test, (1e-6, 1e-2), draws=1)
 
 
 def test_labels_of_any_width_and_arrays_are_measured_alike(digits: Data) -> None:

@@ -95,6 +95,11 @@ def test_measurements_come_back_from_either_file(link: Link, tmp_path: Path) -> 
         ({"delay_ns": [1.0, math.nan, 2]}, r"delay_ns\[1\] = nan: give nanoseconds from 0 to 500"),
         ({"delay_ns": [1.0, 2, 501]}, r"delay_ns\[2\] = 501.0: give nanoseconds"),
         ({"delay_ns": [-1.0, 2, 3]}, r"delay_ns\[0\] = -1.0: give nanoseconds"),
+        ({"delay_ns": ["1", "2", "3"]}, "delay_ns = '<U1': give real numbers"),
+        ({"delay_ns": [1j, 2, 3]}, "delay_ns = 'complex128': give real numbers"),
+        ({"delay_ns": np.arange(3).astype("timedelta64[ns]")}, "delay_ns = 'timedelta64"),
+        ({"response": np.full((3, 80), 1e60 + 0j)}, "give finite numbers, in a unit"),
+        ({"response": np.full((3, 80), 1e-60 + 0j)}, "nothing but 0 was measured, or below"),
     ],
 )
 def test_a_wrong_npz_is_named(changes: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -115,6 +120,13 @@ def test_responses_without_a_value_are_named(value: complex, tmp_path: Path) -> 
     measured.response[1] = 0
     with pytest.raises(ValueError, match=r"response\[1\] = 0: nothing but 0 was measured"):
         load_measurements(write_npz(path, measured), WIFI)
+
+
+def test_a_suffix_may_be_in_capitals(tmp_path: Path) -> None:
+    measured = simulate(WIFI, 3, 0)
+    for name, write in (("a.NPZ", write_npz), ("a.CSV", write_csv)):
+        path = write(tmp_path / name.lower(), measured).rename(tmp_path / name)
+        np.testing.assert_allclose(load_measurements(path, WIFI).response, measured.response, 1e-6)
 
 
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 import argparse
 import io
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -174,7 +176,10 @@ _BAD_INPUT = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; bad input ends in one line on standard error and exit status 2."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as `>&-` leaves it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without UTF-8 shows a mark for a β, and the rest.
             stream.reconfigure(errors="replace")
@@ -188,7 +193,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "verify": verify,
             "bench": bench,
         }
-        tyro.extras.subcommand_cli_from_dict(commands, prog="python -m hvib", args=arguments)
+        try:
+            tyro.extras.subcommand_cli_from_dict(commands, prog="python -m hvib", args=arguments)
+        finally:
+            sys.stdout.flush()  # here, where what fails is one line
+    except BrokenPipeError:
+        # Whoever reads has read enough, as `head` does: what is left goes nowhere.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        sys.exit(128 + 13)  # as a shell tells of SIGPIPE
     except _BAD_INPUT as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,6 +1,6 @@
 """Examples and targets as other libraries give them, made tensors of the few formats in use."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -35,6 +35,10 @@ def _tensor_of(name: str, value: object) -> Shaped[Tensor, "N *shape"]:
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
         value = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     assert isinstance(value, Tensor)  # for mypy
+    dense = value.layout == torch.strided and not (value.is_quantized or value.is_nested)
+    told = f"{value.dtype}, {value.layout}, on {value.device}"
+    mend = "give a tensor that holds each number, as of x.to_dense() or x.dequantize()"
+    require(dense and not value.is_meta, name, told, mend)
     require(value.dim() > 0, name, tuple(value.shape), "give one entry for each example, (N, …)")
     return value.long() if value.dtype in _WIDE else value
 
@@ -65,7 +69,8 @@ def require_pairs(x: Tensor, y: Tensor, of: str = "", classes: bool = True) -> N
         classes: whether integers are classes.
 
     Raises:
-        ValueError: x and y are no pairs of examples and targets.
+        ValueError: x and y are no pairs of examples and targets, or a number is complex or not
+            finite.
     """
     lengths = len(x), len(y)
     mend = "give as many targets as examples, at least one"
@@ -73,8 +78,13 @@ def require_pairs(x: Tensor, y: Tensor, of: str = "", classes: bool = True) -> N
     one = y.shape[1:].numel() == 1
     mend = "give y.flatten()" if one else "of one-hot rows give y.argmax(1), of real targets floats"
     mend = f"a class is one whole number an example, (N,): {mend}"
-    right = y.is_floating_point() or y.dim() == 1 or not classes
+    right = y.is_floating_point() or y.dim() == 1 or not classes or y.is_complex()
     require(right, f"{of}y", tuple(y.shape), mend)
+    for part, values in (("x", x), ("y", y)):
+        mend = "give real and imaginary parts as two numbers"
+        require(not values.is_complex(), f"{of}{part}.dtype", values.dtype, mend)
+        finite = not values.is_floating_point() or bool(torch.isfinite(values).all())
+        require(finite, f"{of}{part}", "NaN or infinite", "give finite values")
 
 
 def require_fit(splits: Mapping[str, tuple[Tensor, Tensor]], classes: bool = True) -> None:
@@ -91,11 +101,20 @@ def require_fit(splits: Mapping[str, tuple[Tensor, Tensor]], classes: bool = Tru
     for name, split in splits.items():
         require_pairs(*split, f"{name}.", classes)
         for part, values, like in zip("xy", split, first, strict=True):
-            mend = "give real and imaginary parts as two numbers"
-            require(not values.is_complex(), f"{name}.{part}.dtype", values.dtype, mend)
             mend = f"give {tuple(like.shape[1:])} of {like.dtype}, as in {like_name}.{part}"
             same = values.shape[1:] == like.shape[1:] and values.dtype == like.dtype
             told = tuple(values.shape[1:]), values.dtype
             require(same, f"an example of {name}.{part}", told, mend)
-            finite = not values.is_floating_point() or bool(torch.isfinite(values).all())
-            require(finite, f"{name}.{part}", "NaN or infinite", "give finite values")
+
+
+def betas_of(betas: Iterable[float]) -> tuple[float, ...]:
+    """Several β as numbers of Python's, whatever holds them.
+
+    Raises:
+        ValueError: they are not several numbers.
+    """
+    try:
+        # Text is several digits too.
+        return tuple(map(float, None if isinstance(betas, str) else betas))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"betas = {betas!r}: give several numbers, as [1e-3, 1.0]") from error

@@ -33,8 +33,9 @@ def load_measurements(path: str | Path, link: Link) -> Measurements:
         ValueError: the content differs from the above; the message names the part and the mend.
     """
     path = Path(path)
-    require(path.suffix in (".npz", ".csv"), "path", str(path), "give an .npz or a .csv file")
-    found = _read_npz(path) if path.suffix == ".npz" else _read_csv(path, link)
+    kind = path.suffix.lower()
+    require(kind in (".npz", ".csv"), "path", str(path), "give an .npz or a .csv file")
+    found = _read_npz(path) if kind == ".npz" else _read_csv(path, link)
     known = ("response", "delay_ns", "first_hz", "spacing_hz")
     for name in found:
         # A name without its unit, such as `delay`, is a likely slip, so the message gives the unit.
@@ -52,16 +53,21 @@ def load_measurements(path: str | Path, link: Link) -> Measurements:
     shape = ", ".join(map(str, ("N", *link.shape)))
     require(right, "response", f"{h.dtype} {h.shape}", f"give complex numbers, ({shape})")
     require(delay.shape == h.shape[:1], "delay_ns", delay.shape, f"give {len(h)}, one a response")
+    require(delay.dtype.kind in "iuf", "delay_ns", str(delay.dtype), "give real numbers")
     # The loops below stop at the first bad value, so that the message can give its place.
-    for at in np.argwhere(~np.isfinite(h)):
-        require(False, f"response{at.tolist()}", complex(h[tuple(at)]), "give finite numbers")
+    with np.errstate(over="ignore", under="ignore"):
+        single = h.astype(np.complex64)
+    for at in np.argwhere(~np.isfinite(single)):
+        mend = "give finite numbers, in a unit in which they are not beyond 1e38"
+        require(False, f"response{at.tolist()}", complex(h[tuple(at)]), mend)
     # A response of zeros has no phase, so it says nothing about a delay.
-    for i in np.flatnonzero(~h.reshape(len(h), -1).any(1)):
-        require(False, f"response[{i}]", 0, "nothing but 0 was measured; leave it out")
+    for i in np.flatnonzero(~single.reshape(len(h), -1).any(1)):
+        mend = "nothing but 0 was measured, or below 1e-45; leave it out"
+        require(False, f"response[{i}]", 0, mend)
     for i in np.flatnonzero(~((delay >= 0) & (delay < link.unambiguous_ns))):
         mend = f"give nanoseconds from 0 to {link.unambiguous_ns:g}, what the tones tell apart"
         require(False, f"delay_ns[{i}]", float(delay[i]), mend)
-    return Measurements(link, h.astype(np.complex64), delay.astype(float))
+    return Measurements(link, single, delay.astype(float))
 
 
 def _read_npz(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
