@@ -5,7 +5,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hvib.check import require
+from hvib.checks.numbers import finite
 
 
 class AWGN(nn.Module):
@@ -24,8 +24,7 @@ class AWGN(nn.Module):
 
     def __init__(self, snr_db: float) -> None:
         super().__init__()
-        require(math.isfinite(snr_db), "snr_db", snr_db, "give a finite number of dB")
-        self.snr_db = float(snr_db)
+        self.snr_db = finite("snr_db", snr_db, "dB")
 
     @property
     def variance(self) -> float:

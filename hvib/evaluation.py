@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hvib.check import require
 from hvib.checks.arrays import betas_of
+from hvib.checks.numbers import count as count_of
 from hvib.checks.shares import require_equal_shares
 from hvib.data import Split, reals
 from hvib.distortions.measures import Measures, require_answerable
@@ -94,7 +95,7 @@ def passes(
     """
     betas = betas_of(betas)
     for name, value in (("draws", draws), ("chunk", chunk), ("number of betas", len(betas))):
-        require(value >= 1, name, value, "give at least 1")
+        count_of(name, value)
     if isinstance(model, Stacked):
         held = len(model.stack[0])
         require(len(betas) == held, "betas", list(betas), f"give the {held} that it was trained at")

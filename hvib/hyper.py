@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hvib.check import require
+from hvib.checks import numbers
 from hvib.layers.change import Wrapped, copied, move_hooks, replaced, scaled, without_fast_paths
 from hvib.layers.choice import chosen
 from hvib.layers.kinds import outputs
@@ -62,10 +63,7 @@ def at(
     """
     require((beta is None) != (log_beta is None), "beta", beta, "give β, or log_beta in its place")
     if log_beta is None:
-        beta = torch.as_tensor(beta, dtype=torch.get_default_dtype()).reshape(-1)
-        ok = bool((torch.isfinite(beta) & (beta > 0)).all()) and len(beta) > 0
-        require(ok, "beta", beta.tolist(), "give finite β > 0")
-        log_beta = beta.log()
+        log_beta = numbers.betas("beta", beta).log()
     token = log_beta_now.set(log_beta.reshape(-1))
     before = _handed()
     torch._C._stash_obj_in_tls(_KEY, (threading.get_ident(), log_beta.reshape(-1)))
@@ -274,7 +272,7 @@ def fold(model: Model, beta: float) -> Model:
     Raises:
         ValueError: β is not one number, finite and positive.
     """
-    require(torch.as_tensor(beta).numel() == 1, "beta", beta, "fold at one β")
+    require(len(numbers.betas("beta", beta)) == 1, "beta", beta, "fold at one β")
     model = copied(model)
     unwatch(model)
     folded = {}

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Complex, Float
 
 from hvib.check import require
+from hvib.checks.numbers import count, finite
 from hvib.data import Split
 
 SPEED_OF_LIGHT = 0.299792458
@@ -36,9 +37,16 @@ class Link:
     antenna_spacing_m: float = 0.0
     """distance between neighbouring antennas, which form a uniform linear array"""
     two_way: bool = False
-    """whether the response is the product of both directions' responses, in which the phases of
-    the two oscillators cancel
-    """
+    """whether the response is the product of both directions', in which oscillator phases cancel"""
+
+    def __post_init__(self) -> None:
+        for name in ("first_hz", "spacing_hz"):
+            value = finite(name, getattr(self, name), "hertz")
+            require(value > 0, name, value, "give a frequency > 0")
+        for name in ("tones", "antennas"):
+            count(name, getattr(self, name))
+        apart = finite("antenna_spacing_m", self.antenna_spacing_m, "metres")
+        require(apart >= 0, "antenna_spacing_m", apart, "give 0 or more")
 
     @property
     def offsets_hz(self) -> Float[np.ndarray, " K"]:
@@ -116,12 +124,8 @@ class Multipath:
         rate, loss = self.arrivals_per_ns, self.obstruction_db
         require(math.isfinite(rate) and rate >= 0, "arrivals_per_ns", rate, "give 0 or more")
         require(0 <= loss <= 100, "obstruction_db", loss, "give 0 to 100 dB")
-        require(
-            self.min_distance_m <= self.max_distance_m < math.inf,
-            "max_distance_m",
-            self.max_distance_m,
-            f"give at least min_distance_m = {self.min_distance_m!r}",
-        )
+        high, mend = self.max_distance_m, f"give at least min_distance_m = {self.min_distance_m!r}"
+        require(self.min_distance_m <= high < math.inf, "max_distance_m", high, mend)
         k = self.k_factor_db
         require(k >= -100, "k_factor_db", k, "give at least -100 dB, inf for no reflections")
         share = self.obstructed

@@ -1,0 +1,57 @@
+"""Numbers that a caller gives: one clear error for what is none, or is out of its range."""
+
+import math
+import operator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hvib.check import require
+
+
+def finite(name: str, value: object, unit: str) -> float:
+    """One finite number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    mend = f"give a finite number of {unit}"
+    require(not isinstance(value, str), name, value, mend)
+    try:
+        number = float(value)  # type: ignore[arg-type]  # what is no number raises
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} = {value!r}: {mend}") from error
+    require(math.isfinite(number), name, value, mend)
+    return number
+
+
+def count(name: str, value: object) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # what is no number raises
+    except TypeError as error:
+        raise ValueError(f"{name} = {value!r}: give a whole number") from error
+    require(number >= 1, name, value, "give at least 1")
+    return number
+
+
+def betas(name: str, value: object) -> Float[Tensor, " M"]:
+    """One β, or several, as a vector of PyTorch's default format.
+
+    Raises:
+        ValueError: one is no number, or is not finite and positive.
+    """
+    mend = "give finite β > 0"
+    require(not isinstance(value, str), name, value, mend)
+    try:
+        tensor = torch.as_tensor(value, dtype=torch.get_default_dtype()).reshape(-1)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} = {value!r}: {mend}") from error
+    ok = bool((torch.isfinite(tensor) & (tensor > 0)).all()) and len(tensor) > 0
+    require(ok, name, tensor.tolist(), mend)
+    return tensor
