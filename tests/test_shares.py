@@ -186,3 +186,24 @@ def test_a_model_in_half_products_is_checked_in_them() -> None:
     model, x = hyperize(nn.Linear(64, 16)), torch.rand(8, 64)
     with hvib.at([1e-3, 1.0]), torch.autocast("cpu", torch.bfloat16):
         assert model(x.bfloat16()).dtype == torch.bfloat16
+
+
+class Counting(TwoViews):
+    """Counts its passes in training, as a norm keeps its statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.get_buffer("passes").add_(float(self.training))
+        return super().forward(x)
+
+
+def test_a_refused_model_stays_as_it_was() -> None:
+    model, x = hyperize(Counting()), torch.rand(8, 64)
+    with hvib.at([1e-3, 1.0]), pytest.raises(ValueError, match="difference of what reaches"):
+        model(x)
+    assert model.get_buffer("passes") == 0
+    assert model.training
+    assert all(module.training for module in model.modules())

@@ -52,9 +52,9 @@ def _checked_mode(model: nn.Module, training: bool) -> Iterator[None]:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), _uncompiled(model):
             yield
-            for buffer, before in buffers:  # a norm's own statistics, for one
-                buffer.copy_(before)
     finally:
+        for buffer, before in buffers:  # a norm's own statistics, for one
+            buffer.copy_(before)
         for module, mode in modes.items():
             module.training = mode
 
@@ -140,7 +140,7 @@ def _require_same(model: nn.Module, betas: Float[Tensor, " M"], run: Pass) -> No
             told = run(shares)
         return {name: h.float() for name, h in {**reached, **told}.items()}
 
-    for training in (False, True)[: 1 + model.training]:
+    for training in (False, True) if model.training else (False,):
         shares, how = (mixed, "in another order") if training else (everyone[-1:], "alone")
         with _checked_mode(model, training), _steep_gates(model, betas):
             first, again, other = seen(everyone), seen(everyone), seen(shares)
