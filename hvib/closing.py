@@ -8,19 +8,9 @@ from torch import Tensor, nn
 
 from hvib.check import require
 from hvib.checks.forward import moments_of
+from hvib.checks.numbers import ends_of
 from hvib.hyper import Gate, Gated
 from hvib.system import System
-
-
-def range_of(betas: tuple[float, float]) -> tuple[float, float]:
-    """The two ends of a range of β, checked.
-
-    Raises:
-        ValueError: an end is not positive, or the two are reversed.
-    """
-    right = 0 < betas[0] <= betas[1] < math.inf
-    require(right, "betas", betas, "give the ends of the range, 0 < low ≤ high")
-    return betas
 
 
 def standardised(log_beta: Float[Tensor, " M"], betas: tuple[float, float]) -> Float[Tensor, "M 1"]:
@@ -51,7 +41,7 @@ class FreeGate(Gate):
 
     def __init__(self, size: int, betas: tuple[float, float], hidden: int = 16) -> None:
         nn.Module.__init__(self)
-        self.betas = range_of(betas)
+        self.betas = ends_of(betas)
         self.u = nn.Parameter(torch.randn(hidden) * 2)
         self.v = nn.Parameter(torch.randn(hidden))
         self.out = nn.Linear(hidden, 2 * size)
@@ -98,7 +88,7 @@ class Opening(Gate):
         steepness: float = 8.0,
     ) -> None:
         nn.Module.__init__(self)
-        self.betas = range_of(betas)
+        self.betas = ends_of(betas)
         self.copies = copies
         self.c = nn.Parameter(torch.linspace(first, last, size))
         self.k = nn.Parameter(torch.full((size,), math.log(steepness)))

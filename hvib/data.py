@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from hvib.check import require
-from hvib.checks.arrays import examples_of, require_fit, require_pairs, targets_of
+from hvib.checks.arrays import examples_of, require_fit, targets_of
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.x)
-
-    def require_pairs(self, of: str = "") -> None:
-        """Refuse a split that is empty, whose x and y differ in length, or whose y is no target.
-
-        Args:
-            of: the split's name in the error, as `train.`.
-
-        Raises:
-            ValueError: it is such a split.
-        """
-        require_pairs(self.x, self.y, of)
 
     def to(self, device: torch.device) -> "Split":
         return Split(self.x.to(device), self.y.to(device))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from hvib.checks.arrays import require_pairs
 from hvib.data import Batcher, Data, Split, reals
 from hvib.project import PROJECT
 from hvib.tasks import load
@@ -127,8 +128,9 @@ def test_what_is_no_array_of_numbers_is_refused(values: Any, says: str) -> None:
     ],
 )
 def test_a_class_is_one_number(y: torch.Tensor, says: str) -> None:
+    split = Split(torch.zeros(3), y)
     with pytest.raises(ValueError, match=says):
-        Split(torch.zeros(3), y).require_pairs()
+        require_pairs(split.x, split.y)
     splits = Split(torch.zeros(3), y[:, 0]), *[Split(torch.zeros(3), y)] * 2
     with pytest.raises(ValueError, match="validation." + says):
         assert Data(*splits).checked

@@ -8,7 +8,7 @@ import numpy as np
 from hvib.book.curves import ORDERED, PAPER, VIB, Curve, Curves, Key, collect, label_of
 from hvib.book.figures.tables import best_metric
 from hvib.book.ranging import Errors, rms, rms_of_bound
-from hvib.book.statistics import at_selected, compare, over_seeds, regret
+from hvib.book.statistics import at_selected, compare, growth, over_seeds, regret
 from hvib.book.text import above, percent, with_interval
 from hvib.ranging.bounds import multipath_bound, one_path_bound
 from hvib.ranging.simulate import SPEED_OF_LIGHT, Measurements
@@ -33,8 +33,7 @@ def rmse_facts(curves: Curves) -> dict[str, str]:
 
 def small_beta_facts(curves: Curves) -> dict[str, str]:
     """Each method's test regret at the smallest β, and VIB's objective over that at the largest."""
-    objective = over_seeds(curves[VIB], "objective").mean
-    facts = {"ratio": f"{objective[-1] / objective[0]:.0f}"}
+    facts = {"ratio": f"{growth(curves[VIB]):.0f}"}
     log = Key("hyper-vib-log")
     for name, key in (("paper", PAPER), ("log", log), ("free", FREE), ("ordered", ORDERED)):
         facts[f"{name}-regret"] = above(regret(curves[key], curves[VIB], "test").mean[0])

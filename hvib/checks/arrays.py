@@ -63,9 +63,10 @@ def targets_of(y: object) -> Shaped[Tensor, "N *k"]:
 
 
 def require_pairs(x: Tensor, y: Tensor, of: str = "", classes: bool = True) -> None:
-    """Refuse what `Split.require_pairs` refuses.
+    """Refuse examples and targets that are none, differ in number, or are no such numbers.
 
     Args:
+        of: the split's name in the error, as `train.`.
         classes: whether integers are classes.
 
     Raises:

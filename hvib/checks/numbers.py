@@ -55,3 +55,18 @@ def betas(name: str, value: object) -> Float[Tensor, " M"]:
     ok = bool((torch.isfinite(tensor) & (tensor > 0)).all()) and len(tensor) > 0
     require(ok, name, tensor.tolist(), mend)
     return tensor
+
+
+def ends_of(betas: tuple[float, float]) -> tuple[float, float]:
+    """The two ends of a range of β.
+
+    Raises:
+        ValueError: they are not two numbers, one is not finite and positive, or they are reversed.
+    """
+    mend = "give the ends of the range, 0 < low ≤ high, as (1e-6, 1.0)"
+    try:
+        low, high = map(float, () if isinstance(betas, str) else betas)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    require(0 < low <= high < math.inf, "betas", betas, mend)
+    return low, high

@@ -1,11 +1,11 @@
 """A gated model by the name of the method that trains it."""
 
-import math
 from typing import Any
 
 from torch import Tensor, nn
 
 from hvib.check import require
+from hvib.checks.numbers import ends_of
 from hvib.methods.belonging import mark
 from hvib.methods.registry import METHODS
 
@@ -29,7 +29,7 @@ def gated_by(
         ValueError: no method of that name trains one gated network, or it needs a range of β, or
             `betas` are not the two ends of one.
     """
-    betas = None if betas is None else _ends(betas)
+    betas = None if betas is None else ends_of(betas)
     named = {name: each for name, each in METHODS.all().items() if each.convert}
     short = {name.removeprefix("hyper-vib-"): each for name, each in named.items()}
     known = named | short | {"paper": named["hyper-vib"]}
@@ -40,13 +40,3 @@ def gated_by(
     gated = found.convert(model, betas, seed, *(() if example is None else (example,)))
     mark(gated, found.name, betas)
     return gated
-
-
-def _ends(betas: tuple[float, float]) -> tuple[float, float]:
-    mend = "give the ends of the range, 0 < low ≤ high, as (1e-6, 1.0)"
-    try:
-        low, high = map(float, () if isinstance(betas, str) else betas)
-    except (TypeError, ValueError):
-        low = high = math.nan
-    require(0 < low <= high < math.inf, "betas", betas, mend)
-    return low, high

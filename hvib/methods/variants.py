@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hvib.closing import FreeGate, range_of, standardised
+from hvib.checks.numbers import ends_of
+from hvib.closing import FreeGate, standardised
 from hvib.hyper import Gate, Gated, hyperize
 from hvib.methods.hyper_vib import draw_beyond, gated
 from hvib.objective import between, stratified
@@ -22,7 +23,7 @@ class Standardised(Gate):
 
     def __init__(self, size: int, betas: tuple[float, float]) -> None:
         super().__init__(size)
-        self.betas = range_of(betas)
+        self.betas = ends_of(betas)
 
     def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
         t = standardised(log_beta.to(self.u), self.betas)
