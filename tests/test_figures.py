@@ -39,8 +39,8 @@ def test_metric_figure_shows_both_curves_and_the_selected_beta(
     assert {t.get_text() for t in best.texts} == {"VIB", "Hyper-VIB"}
 
 
-def test_regret_figure_has_a_panel_for_each_split(curves: dict[Key, list[Curve]]) -> None:
-    figure = figures.regret_over_beta(curves)
+def test_excess_figure_has_a_panel_for_each_split(curves: dict[Key, list[Curve]]) -> None:
+    figure = figures.excess_over_beta(curves)
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
         "train objective",
         "test objective",
@@ -71,8 +71,8 @@ def test_information_plane_has_a_point_for_each_beta(curves: dict[Key, list[Curv
     assert first.get_ydata() == pytest.approx(100 * over_seeds(curves[VIB], "metric").mean)
 
 
-def test_regret_of_tasks_is_against_each_task_s_grid(curves: dict[Key, list[Curve]]) -> None:
-    (axes,) = figures.regret_of_tasks({"digits of ink": curves}).axes
+def test_excess_of_tasks_is_against_each_task_s_grid(curves: dict[Key, list[Curve]]) -> None:
+    (axes,) = figures.excess_of_tasks({"digits of ink": curves}).axes
     zero, ours = axes.get_lines()
     assert zero.get_ydata() == pytest.approx([0, 0])
     assert ours.get_ydata() == pytest.approx([0] * 13)  # the same made-up objective
@@ -81,10 +81,10 @@ def test_regret_of_tasks_is_against_each_task_s_grid(curves: dict[Key, list[Curv
     assert "+100" in labels
 
 
-def test_regret_is_drawn_at_the_betas_that_both_answer_for() -> None:
+def test_excess_is_drawn_at_the_betas_that_both_answer_for() -> None:
     records = [fake("vib", seed, vib, betas=(beta,)) for seed in range(3) for beta in BETAS[::2]]
     worse = [fake("hyper-vib", s, vib, objective=lambda b: 0.12 + b) for s in range(3)]
-    for axes in figures.regret_over_beta(collect(records + worse)).axes:
+    for axes in figures.excess_over_beta(collect(records + worse)).axes:
         _, ours = axes.get_lines()
         assert ours.get_xdata() == pytest.approx(BETAS[::2])
         excess = np.asarray(ours.get_ydata())
@@ -197,9 +197,9 @@ def test_delay_profile_of_one_path_peaks_at_its_delay_and_a_product_at_twice() -
         plt.close("all")
 
 
-def test_regret_of_a_known_minimum_shows_each_seed_and_the_mean() -> None:
-    regret = {PAPER: [np.array([0.1, 0.3]), np.array([0.3, 0.5])]}
-    (axes,) = figures.regret_of_known(np.array([0.1, 1.0]), regret, "β / 2P").axes
+def test_excess_of_a_known_minimum_shows_each_seed_and_the_mean() -> None:
+    excess = {PAPER: [np.array([0.1, 0.3]), np.array([0.3, 0.5])]}
+    (axes,) = figures.regret_of_known(np.array([0.1, 1.0]), excess, "β / 2P").axes
     drawn = [np.asarray(line.get_ydata()) for line in axes.get_lines()]
     assert drawn[0] == pytest.approx([10, 30])
     assert drawn[1] == pytest.approx([30, 50])
@@ -251,7 +251,7 @@ def test_ablations_are_drawn_by_what_they_vary() -> None:
         "gate": {"sigmoid": found(0.1), "softplus": found(0.2)},
         "epochs": {"1×": found(0.1), "2×": found(-0.1)},
     }
-    left, right = figures.ablation_regrets(groups).axes
+    left, right = figures.ablation_excesses(groups).axes
     assert [t.get_text() for t in left.get_yticklabels()] == ["sigmoid", "softplus", "1×", "2×"]
     assert [t.get_text() for t in left.texts] == ["gate", "epochs"]
     spans = [line.get_xdata() for line in left.get_lines() if line.get_marker() == "None"]
@@ -291,12 +291,12 @@ def test_diagrams_keep_their_text_inside(name: str) -> None:
     plt.close(figure)
 
 
-def test_regret_by_split_has_a_panel_for_each_task() -> None:
+def test_excess_by_split_has_a_panel_for_each_task() -> None:
     ours, theirs = against_grid(lambda b: 1.2 * (0.1 + b))
     for curve in ours:
         rewritten(curve.records[0], "train", objective=lambda b: 0.9 * (0.1 + b))
     curves = {VIB: theirs, PAPER: ours}
-    panels = figures.regret_by_split({"wifi": curves, "ink": curves}, PAPER).axes
+    panels = figures.excess_by_split({"wifi": curves, "ink": curves}, PAPER).axes
     assert [axes.get_title(loc="left") for axes in panels] == ["WiFi", "ink"]
     for axes in panels:
         _, test, train = axes.get_lines()  # behind the line at 0
@@ -313,7 +313,7 @@ def test_one_beta_is_drawn_as_a_point() -> None:
     for figure in (
         figures.over_beta(collect(records), "metric", "accuracy"),
         figures.metric_over_beta(collect(records)),
-        figures.regret_over_beta(collect(records)),
+        figures.excess_over_beta(collect(records)),
     ):
         low, high = figure.axes[0].get_xlim()
         assert low < 1e-3 < high

@@ -208,7 +208,7 @@ def test_errors_at_the_beta_selected_are_told_as_a_distance() -> None:
     }
 
 
-def test_regret_at_the_smallest_beta_is_told_of_four_methods() -> None:
+def test_excess_at_the_smallest_beta_is_told_of_four_methods() -> None:
     def first(factor: float) -> Callable[[float], float]:
         return lambda b: 2 * factor if b < 2e-6 else 99
 
@@ -217,10 +217,10 @@ def test_regret_at_the_smallest_beta_is_told_of_four_methods() -> None:
     curves |= {key: group(key, objective=first(factor)) for key, factor in factors.items()}
     assert ranging_facts.small_beta_facts(curves) == {
         "ratio": "23",
-        "paper-regret": "150% above",
-        "log-regret": "30% above",
-        "free-regret": "within 0.5% of",
-        "ordered-regret": "10% below",
+        "paper-excess": "150% above",
+        "log-excess": "30% above",
+        "free-excess": "within 0.5% of",
+        "ordered-excess": "10% below",
     }
 
 
@@ -290,8 +290,8 @@ def test_limited_power_is_compared_at_the_betas_of_its_study() -> None:
         ),
     }
     assert ranging_facts.power_facts(curves, limited, 20.0) == {
-        **{"limited-ratio": "1.40", "limited-regret": "10 ± 0"},
-        **{"unlimited-ratio": "1.50", "unlimited-regret": "20 ± 0"},
+        **{"limited-ratio": "1.40", "limited-excess": "10 ± 0"},
+        **{"unlimited-ratio": "1.50", "unlimited-excess": "20 ± 0"},
         **{"limit-vib": "+25%", "limit-hyper": "+17%", "limited-hyper-power": "0.46"},
         **{"vib-snr": "40", "hyper-snr": "30", "ordered-snr": "20"},
     }
@@ -341,11 +341,11 @@ def test_the_longest_runs_are_below_vib_and_above_by_more_than_their_interval() 
     longest = {VIB: vib, ORDERED: ordered}
     assert ranging_facts.sides(longest) == {"test": (6, 1), "train": (1, 0)}
     assert ranging_facts.longest_facts(curves, longest) == {
-        "longest-regret": "−16 ± 8",
+        "longest-excess": "−16 ± 8",
         "longest-train": "−3 ± 0",
         "longest-vib": "0.200 ± 0.000",
         "longest-ordered": "0.100 ± 0.000",
-        "once-regret": "25 ± 0",
+        "once-excess": "25 ± 0",
         **{"longest-below": "6 of 13", "longest-above": "1"},
         **{"longest-train-below": "1", "longest-train-above": "0"},
         "longest-float32": "2 of 42",

@@ -32,8 +32,8 @@ def tasks() -> dict[str, dict[Key, list[Curve]]]:
     return {"mnist": {VIB: mnist, PAPER: below}, "wifi": {VIB: wifi[:1], PAPER: above[:1]}}
 
 
-def test_mean_regret_stands_task_by_task() -> None:
-    assert lines(figures.mean_regret_table(tasks(), [PAPER, VIB])) == [
+def test_mean_excess_stands_task_by_task() -> None:
+    assert lines(figures.mean_excess_table(tasks(), [PAPER, VIB])) == [
         "| method | MNIST (%) | WiFi (%) |",
         "| Hyper-VIB | −10 ± 0 | 20 |",
         "| VIB | 0 ± 0 | 0 |",
@@ -111,9 +111,9 @@ def variant(test: float, half: float = 0.05) -> Comparison:
 GROUPS = {"gate": {"sigmoid": variant(0.1), "softplus": variant(-0.04)}}
 
 
-def test_variants_have_regret_metric_and_size() -> None:
+def test_variants_have_excess_metric_and_size() -> None:
     head, *rows = lines(figures.ablation_table(GROUPS, ACCURACY))
-    assert head.startswith("| choice | variant | mean regret, training (%) | mean regret, test (%)")
+    assert head.startswith("| choice | variant | mean excess, training (%) | mean excess, test (%)")
     assert rows == [
         "| gate | sigmoid | 10.0 ± 5.0 | 10.0 ± 5.0 | +20.0% at β = 10⁻⁴ | 98.76 | 12,345 |",
         "| gate | softplus | −4.0 ± 5.0 | −4.0 ± 5.0 | −8.0% at β = 10⁻⁴ | 98.76 | 12,345 |",

@@ -1,4 +1,4 @@
-"""Intervals, regret, times and values at equal rate, on records whose outcome is known."""
+"""Intervals, excess, times and values at equal rate, on records whose outcome is known."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,12 +22,12 @@ from hvib.book.statistics import (
     bits_off_prior,
     class_rows,
     compare,
+    excess,
     extremes,
     growth,
     interval,
     on_plateau,
     over_seeds,
-    regret,
     runs_of,
     survived,
     training_seconds,
@@ -79,7 +79,7 @@ def test_a_comparison_leaves_out_the_seeds_of_one_alone() -> None:
         compare(curves[PAPER][2:], few)
 
 
-def test_a_comparison_tells_the_mean_and_the_worst_regret() -> None:
+def test_a_comparison_tells_the_mean_and_the_worst_excess() -> None:
     def cost(seed: int) -> Callable[[float], float]:
         return lambda beta: 1 + seed + (beta > 0.5)
 
@@ -96,7 +96,7 @@ def test_a_comparison_tells_the_mean_and_the_worst_regret() -> None:
     assert found.metric == pytest.approx(0.9)
 
 
-def test_regret_pairs_seeds() -> None:
+def test_excess_pairs_seeds() -> None:
     ours = [fake("hyper-vib", s, vib, objective=lambda b, s=s: 2.0 + s) for s in (0, 1)]  # type: ignore[misc]
     theirs = [fake("vib", s, vib, objective=lambda b, s=s: 1.0 + s, betas=(1e-3,)) for s in (0, 1)]  # type: ignore[misc]
     ours = [replace(r, config=replace(r.config, betas=(1e-3,))) for r in ours]
@@ -105,13 +105,13 @@ def test_regret_pairs_seeds() -> None:
         for r in ours
     ]
     h, v = collect(ours)[PAPER], collect(theirs)[VIB]
-    assert regret(h, v, "test", relative=False).mean == pytest.approx([1.0])
-    assert regret(h, v, "test").mean == pytest.approx([(1 / 1 + 1 / 2) / 2])
+    assert excess(h, v, "test", relative=False).mean == pytest.approx([1.0])
+    assert excess(h, v, "test").mean == pytest.approx([(1 / 1 + 1 / 2) / 2])
     with pytest.raises(ValueError, match="share no seed"):
-        regret(h[:1], v[1:], "test")
+        excess(h[:1], v[1:], "test")
 
 
-def test_regret_at_the_beta_that_both_answer_for() -> None:
+def test_excess_at_the_beta_that_both_answer_for() -> None:
     def curves(method: str, betas: tuple[float, ...], slope: float) -> list[Curve]:
         record = fake(method, 0, vib, objective=lambda beta: 1 + slope * beta, betas=betas)
         (found,) = collect([record]).values()
@@ -119,16 +119,16 @@ def test_regret_at_the_beta_that_both_answer_for() -> None:
 
     grid, upper = curves("vib-batched", BETAS, 1), curves("hyper-vib", BETAS[-3:], 3)
     expected = [2 * beta / (1 + beta) for beta in BETAS[-3:]]
-    assert regret(upper, grid, "test").mean == pytest.approx(expected)
+    assert excess(upper, grid, "test").mean == pytest.approx(expected)
     expected = [-2 * beta / (1 + 3 * beta) for beta in BETAS[-3:]]
-    assert regret(grid, upper, "test").mean == pytest.approx(expected)
+    assert excess(grid, upper, "test").mean == pytest.approx(expected)
     steep = curves("hyper-vib", BETAS, 3)
     found = compare(steep, curves("vib-batched", (BETAS[2], BETAS[9]), 1))
     assert (found.worst_beta, found.worst) == pytest.approx(
         (BETAS[9], 2 * BETAS[9] / (1 + BETAS[9]))
     )
     with pytest.raises(ValueError, match="share no β"):
-        regret(upper, curves("vib-batched", BETAS[:3], 1), "test")
+        excess(upper, curves("vib-batched", BETAS[:3], 1), "test")
 
 
 def test_cost_is_counted_in_runs_of_the_grid_s_mean() -> None:

@@ -18,8 +18,8 @@ from hvib.book.verdicts import Everywhere, judge
 
 def test_best_responses_and_equal_rates_are_told_by_task(curves: dict[Key, list[Curve]]) -> None:
     lines = (figures.best_response_table({"ink": curves}).data or "").splitlines()
-    regret = "0.0 ± 0.0 | 0.0 ± 0.0 | +0.0% at β = 10⁻⁶"
-    assert lines[2:] == [f"| ink | Hyper-VIB | {regret} | 1.00 | **holds** | 3 of 3 |"]
+    excess = "0.0 ± 0.0 | 0.0 ± 0.0 | +0.0% at β = 10⁻⁶"
+    assert lines[2:] == [f"| ink | Hyper-VIB | {excess} | 1.00 | **holds** | 3 of 3 |"]
     lines = (figures.rate_table({"ink": curves}, (8,)).data or "").splitlines()
     assert lines[0] == "| task | method | 8 bits |"
     assert lines[2:] == [
@@ -91,8 +91,8 @@ def test_a_table_over_beta_has_a_row_where_all_methods_answer(
     ]
 
 
-def test_a_table_of_regret_has_the_metric_beside_it(curves: dict[Key, list[Curve]]) -> None:
-    text = figures.regret_table({"ours": curves[PAPER]}, curves[VIB]).data
+def test_a_table_of_excess_has_the_metric_beside_it(curves: dict[Key, list[Curve]]) -> None:
+    text = figures.excess_table({"ours": curves[PAPER]}, curves[VIB]).data
     assert text is not None
     head, _, row = text.splitlines()
     assert head.endswith("| largest, test | test accuracy at the β selected (%) |")
@@ -116,10 +116,10 @@ def test_prose_quotes_each_method() -> None:
     assert facts["hyper-free-speedup"] == "5.0"
     assert facts["hyper-free-runs"] == "2.6"
     assert facts["hyper-free-2x-runs"] == "2.6"
-    told = {key: facts[f"hyper-free-{key}"] for key in ("regret", "worst", "end-regret")}
+    told = {key: facts[f"hyper-free-{key}"] for key in ("excess", "worst", "end-excess")}
     assert told == dict.fromkeys(told, "within 0.5% of")  # the same made-up objective
     assert facts["hyper-free-worst-beta"] == "10⁻⁶"
-    assert "vib-regret" not in facts
+    assert "vib-excess" not in facts
     assert facts["machine"] == "CPU, 1 thread, bfloat16 products"
 
 
@@ -147,7 +147,7 @@ def test_other_machines_than_the_first_seed_s_are_named() -> None:
     assert figures.elsewhere(group[::2][:2]) == figures.elsewhere(group[:1]) == "none"
 
 
-def test_the_ends_of_the_range_have_their_regret() -> None:
+def test_the_ends_of_the_range_have_their_excess() -> None:
     def cost(beta: float) -> float:
         return (1.25 if beta < 2e-6 else 0.9 if beta > 0.5 else 5) * (0.1 + beta)
 
@@ -171,19 +171,19 @@ def test_a_table_of_the_largest_beta_has_metric_rate_and_objective() -> None:
     ]
 
 
-def test_a_table_of_regret_at_single_betas_tells_the_epochs() -> None:
+def test_a_table_of_excess_at_single_betas_tells_the_epochs() -> None:
     ours, theirs = against_grid(lambda b: (1.5 if b < 2e-6 else 0.75) * (0.1 + b))
     upper = collect(
         [fake("hyper-vib", 0, vib, objective=lambda b: 2 * (0.1 + b), betas=BETAS[-3:], twice=True)]
     )
-    table = figures.regret_at_table({PAPER: ours, "few": ours[:1]}, theirs, (1e-6, 1.0), "range")
+    table = figures.excess_at_table({PAPER: ours, "few": ours[:1]}, theirs, (1e-6, 1.0), "range")
     assert lines(table) == [
-        "| range | epochs | regret at β = 10⁻⁶ (%) | regret at β = 1 (%) |",
+        "| range | epochs | excess at β = 10⁻⁶ (%) | excess at β = 1 (%) |",
         "| Hyper-VIB | 20 | 50.0 ± 0.0 | −25.0 ± 0.0 |",
         "| few | 20 | 50.0 | −25.0 |",
     ]
     # Where one answers for the upper β alone, its own first is not the grid's first.
-    assert lines(figures.regret_at_table(upper, theirs, [1.0]))[1:] == [
+    assert lines(figures.excess_at_table(upper, theirs, [1.0]))[1:] == [
         "| Hyper-VIB, 2× epochs | 40 | 100.0 |"
     ]
 

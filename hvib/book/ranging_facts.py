@@ -8,7 +8,7 @@ import numpy as np
 from hvib.book.curves import ORDERED, PAPER, VIB, Curve, Curves, Key, collect, label_of
 from hvib.book.figures.tables import best_metric
 from hvib.book.ranging import Errors, rms, rms_of_bound
-from hvib.book.statistics import at_selected, compare, growth, over_seeds, regret
+from hvib.book.statistics import at_selected, compare, excess, growth, over_seeds
 from hvib.book.text import above, percent, with_interval
 from hvib.ranging.bounds import multipath_bound, one_path_bound
 from hvib.ranging.simulate import SPEED_OF_LIGHT, Measurements
@@ -32,11 +32,11 @@ def rmse_facts(curves: Curves) -> dict[str, str]:
 
 
 def small_beta_facts(curves: Curves) -> dict[str, str]:
-    """Each method's test regret at the smallest β, and VIB's objective over that at the largest."""
+    """Each method's test excess at the smallest β, and VIB's objective over that at the largest."""
     facts = {"ratio": f"{growth(curves[VIB]):.0f}"}
     log = Key("hyper-vib-log")
     for name, key in (("paper", PAPER), ("log", log), ("free", FREE), ("ordered", ORDERED)):
-        facts[f"{name}-regret"] = above(regret(curves[key], curves[VIB], "test").mean[0])
+        facts[f"{name}-excess"] = above(excess(curves[key], curves[VIB], "test").mean[0])
     return facts
 
 
@@ -64,7 +64,7 @@ def error_facts(scene: Measurements, errors: Mapping[str, Errors]) -> dict[str, 
 
 
 def part_facts(curves: Curves, parts: Curves) -> dict[str, str]:
-    """Mean test regret of the step from free to ordered by its halves, and at the largest β.
+    """Mean test excess of the step from free to ordered by its halves, and at the largest β.
 
     Args:
         parts: the study of that name, with float32 products; `-page` is the page's own.
@@ -72,15 +72,15 @@ def part_facts(curves: Curves, parts: Curves) -> dict[str, str]:
     short = ("free", "opened", "unopened", "ordered")
     facts = {}
     for name, group in zip(short, parts.values(), strict=True):
-        facts[f"part-{name}"] = _mean_regret(group, curves[VIB])
-        facts[f"part-{name}-end"] = percent(regret(group, curves[VIB], "test").mean[-1])
+        facts[f"part-{name}"] = _mean_excess(group, curves[VIB])
+        facts[f"part-{name}-end"] = percent(excess(group, curves[VIB], "test").mean[-1])
     for name, key in (("free", FREE), ("ordered", ORDERED)):
-        facts[f"part-{name}-page"] = _mean_regret(curves[key], curves[VIB])
+        facts[f"part-{name}-page"] = _mean_excess(curves[key], curves[VIB])
     return facts
 
 
-def _mean_regret(ours: Sequence[Curve], vib: Sequence[Curve], split: str = "test") -> str:
-    """The mean relative regret over β in %, with its interval."""
+def _mean_excess(ours: Sequence[Curve], vib: Sequence[Curve], split: str = "test") -> str:
+    """The mean relative excess over β in %, with its interval."""
     return with_interval(getattr(compare(ours, vib), split), 100, 0)
 
 
@@ -103,7 +103,7 @@ def power_facts(curves: Curves, limited: Curves, snr_db: float) -> dict[str, str
     for word, groups in (("limited", limited), ("unlimited", unlimited)):
         vib, hyper = (over_seeds(groups[key], "metric").mean[0] for key in (VIB, PAPER))
         facts[f"{word}-ratio"] = f"{hyper / vib:.2f}"
-        facts[f"{word}-regret"] = _mean_regret(groups[PAPER], groups[VIB])
+        facts[f"{word}-excess"] = _mean_excess(groups[PAPER], groups[VIB])
     for name, key in (("vib", VIB), ("hyper", PAPER)):
         before, under = (over_seeds(g[key], "metric").mean[0] for g in (curves, limited))
         facts[f"limit-{name}"] = percent(under / before - 1)
@@ -161,11 +161,11 @@ def longest_facts(curves: Curves, longest: Curves) -> dict[str, str]:
         r.environment["products"] for group in (ordered, vib) for one in group for r in one.records
     ]
     return {
-        "longest-regret": _mean_regret(ordered, vib),
-        "longest-train": _mean_regret(ordered, vib, "train"),
+        "longest-excess": _mean_excess(ordered, vib),
+        "longest-train": _mean_excess(ordered, vib, "train"),
         "longest-vib": best_metric(vib),
         "longest-ordered": best_metric(ordered),
-        "once-regret": _mean_regret(curves[ORDERED], curves[VIB]),
+        "once-excess": _mean_excess(curves[ORDERED], curves[VIB]),
         "longest-below": f"{test[0]} of {len(vib[0].betas)}",
         "longest-above": str(test[1]),
         "longest-train-below": str(train[0]),
@@ -176,7 +176,7 @@ def longest_facts(curves: Curves, longest: Curves) -> dict[str, str]:
 
 def sides(longest: Curves) -> dict[str, tuple[int, int]]:
     """At how many β the ordered method is below VIB, and above, by more than its 95% interval."""
-    found = {split: regret(longest[ORDERED], longest[VIB], split) for split in ("test", "train")}
+    found = {split: excess(longest[ORDERED], longest[VIB], split) for split in ("test", "train")}
     return {
         split: (int((values.high < 0).sum()), int((values.low > 0).sum()))
         for split, values in found.items()

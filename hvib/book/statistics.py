@@ -1,4 +1,4 @@
-"""What curves say: intervals over seeds, regret against VIB, time, and values at equal rate."""
+"""What curves say: intervals over seeds, excess over VIB, time, and values at equal rate."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -89,13 +89,13 @@ def paired(ours: Sequence[Curve], vib: Sequence[Curve]) -> list[tuple[Curve, Cur
     return pairs
 
 
-def regret(
+def excess(
     ours: Sequence[Curve], vib: Sequence[Curve], split: str, *, relative: bool = True
 ) -> Interval:
     """C(ours; β) − C(VIB; β) on one split, seed by seed, divided by C(VIB; β) if `relative`.
 
-    A true best response to β has regret ≤ 0 up to noise. VIB is itself one attempt at the
-    minimum of (8), not the minimum, so a negative regret says that ours found a better one.
+    A true best response to β has excess ≤ 0 up to noise. VIB is itself one attempt at the
+    minimum of (8), not the minimum, so a negative excess says that ours found a better one.
     Where the two differ in β, at those that both answer for.
 
     Raises:
@@ -114,11 +114,11 @@ class Comparison(NamedTuple):
     """What came of a variant."""
 
     train: Interval
-    """mean over β of the relative regret on training data, over seeds"""
+    """mean over β of the relative excess on training data, over seeds"""
     test: Interval
     """the same on test data"""
     worst: float
-    """largest relative regret on test data, of the mean over seeds"""
+    """largest relative excess on test data, of the mean over seeds"""
     worst_beta: float
     """where it is"""
     metric: float
@@ -129,14 +129,14 @@ class Comparison(NamedTuple):
 def compare(ours: Sequence[Curve], vib: Sequence[Curve]) -> Comparison:
     """A variant's curves, one for each seed, against VIB's of the same seeds.
 
-    Regret is that of `regret`, at the β that both answer for; seeds of one alone are left out.
+    Excess is that of `excess`, at the β that both answer for; seeds of one alone are left out.
     """
     ours = [curve for curve, _ in paired(ours, vib)]
     train, test = (
-        interval(np.array([regret([curve], vib, split).mean.mean() for curve in ours]))
+        interval(np.array([excess([curve], vib, split).mean.mean() for curve in ours]))
         for split in ("train", "test")
     )
-    over_beta = regret(ours, vib, "test").mean
+    over_beta = excess(ours, vib, "test").mean
     worst = int(np.argmax(over_beta))
     return Comparison(
         train,

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hvib.book.curves import Curve
-from hvib.book.statistics import Interval, interval, over_seeds, regret, training_seconds
+from hvib.book.statistics import Interval, excess, interval, over_seeds, training_seconds
 from hvib.book.text import above, beta_text
 from hvib.book.verdict import Verdict, outcome
 from hvib.book.yardstick import Yardstick, yardstick
@@ -84,8 +84,8 @@ def _rivals(case: Case) -> Verdict:
 
 
 def _objective(case: Case) -> Verdict:
-    betas, excess = case.vib[0].betas, regret(case.ours, case.vib, "test").mean
-    near = excess <= 0.03
+    betas, found = case.vib[0].betas, excess(case.ours, case.vib, "test").mean
+    near = found <= 0.03
     return Verdict(
         "objective",
         None,
@@ -93,7 +93,7 @@ def _objective(case: Case) -> Verdict:
         "its mean test objective is at most 3% above VIB's at every β (in part: at over half "
         "of them)",
         f"so at {int(near.sum())} of {len(betas)} β; largest excess "
-        f"{excess.max():.1%}, at β = {beta_text(betas[excess.argmax()])}",
+        f"{found.max():.1%}, at β = {beta_text(betas[found.argmax()])}",
         outcome(bool(near.all()), bool(near.mean() > 0.5)),
     )
 
@@ -178,7 +178,7 @@ def _smaller(case: Case) -> Verdict:
 
 
 def _large(case: Case) -> Verdict:
-    by, excess = case.by, regret(case.ours, case.vib, "test").mean
+    by, found = case.by, excess(case.ours, case.vib, "test").mean
     ours, theirs = (over_seeds(curves, "metric").mean for curves in (case.ours, case.vib))
     best = theirs.max() if case.vib[0].metric.higher_is_better else theirs.min()
     fall, behind = float(by.worse(theirs[-1], best)), by.worse(ours, theirs)[-1]
@@ -189,7 +189,7 @@ def _large(case: Case) -> Verdict:
         f"from its best to the largest β VIB gets worse by over {by.text(by.drop)}, and there "
         f"{case.name} is the better of the two (in part: only one of both)",
         f"VIB gets worse by {by.text(fall)}; there {case.name} is {by.text(abs(behind))} "
-        f"{'better' if behind < 0 else 'worse'}, its objective {above(excess[-1])} VIB's",
+        f"{'better' if behind < 0 else 'worse'}, its objective {above(found[-1])} VIB's",
         outcome(fall > by.drop and behind < 0, fall > by.drop or behind < 0),
     )
 

@@ -94,7 +94,7 @@ class Tally(NamedTuple):
     but_for_price: list[str]
     """`best_response` would hold if the run cost nothing, and does not"""
     worst: float
-    """largest relative regret at any β of any task, of the mean over seeds"""
+    """largest relative excess at any β of any task, of the mean over seeds"""
 
 
 def tally(tasks: Mapping[str, Curves], key: Key) -> Tally:

@@ -12,7 +12,7 @@ from hvib.book.ablations import Outcomes
 from hvib.book.curves import PAPER, task_label
 from hvib.book.figures.page import table
 from hvib.book.figures.style import change_ticks, method_style
-from hvib.book.figures.tables import regret_cells
+from hvib.book.figures.tables import excess_cells
 from hvib.book.statistics import Comparison
 from hvib.book.text import with_interval
 from hvib.tasks import Metric
@@ -40,8 +40,8 @@ def _by_choice(panels: Sequence[Axes], groups: Outcomes) -> list[tuple[str, str,
     return rows
 
 
-def ablation_regrets(groups: Outcomes) -> Figure:
-    """Mean and largest regret of each variant on test data, by what it varies.
+def ablation_excesses(groups: Outcomes) -> Figure:
+    """Mean and largest excess of each variant on test data, by what it varies.
 
     The first of each group is Hyper-VIB as the paper has it, drawn in its colour.
     """
@@ -53,8 +53,8 @@ def ablation_regrets(groups: Outcomes) -> Figure:
         left.plot([100 * found.test.low, 100 * found.test.high], [y, y], color=color, lw=1.2)
         left.plot(100 * found.test.mean, y, "o", color=color, label=name)
         right.plot(100 * found.worst, y, "o", color=color, label=name)
-    left.set(title="mean over β", xlabel="test regret against VIB (%)")
-    right.set(title="largest over β", xlabel="test regret against VIB (%)")
+    left.set(title="mean over β", xlabel="test excess over VIB (%)")
+    right.set(title="largest over β", xlabel="test excess over VIB (%)")
     return figure
 
 
@@ -90,13 +90,13 @@ def ablation_changes(tasks: Mapping[str, Outcomes]) -> Figure:
 
 
 def ablation_table(groups: Outcomes, metric: Metric) -> Markdown:
-    """The regret of each variant against VIB, its test metric at the β selected, and its size."""
+    """The excess of each variant against VIB, its test metric at the β selected, and its size."""
     column = f"test {metric.name} ({metric.unit})"
     return table(
         {
             "choice": group,
             "variant": name,
-            **regret_cells(found),
+            **excess_cells(found),
             column: f"{metric.factor * found.metric:.{metric.digits}f}",
             "parameters": f"{found.parameters:,}",
         }

@@ -6,7 +6,7 @@ import numpy as np
 
 from hvib.book.curves import VIB, Curve, Curves, Key
 from hvib.book.figures.tables import best_metric
-from hvib.book.statistics import compare, over_seeds, regret, runs_of, training_seconds
+from hvib.book.statistics import compare, excess, over_seeds, runs_of, training_seconds
 from hvib.book.text import above, beta_text
 
 
@@ -22,8 +22,8 @@ def facts_of(curves: Curves) -> dict[str, str]:
     `best`: the test metric at the β selected, with its interval; `seconds`: training time of
     the whole curve; `runs`: the same in VIB runs; `speedup`: the grid's time over it; `bits` and
     `power`: rate and transmitted power at the smallest β; `end`: the objective at the largest. Of
-    each Hyper-VIB also its test regret: `regret`, the mean over β; `worst` and `worst-beta`, the
-    largest and where it is; `end-regret`, at the largest β.
+    each Hyper-VIB also its test excess: `excess`, the mean over β; `worst` and `worst-beta`, the
+    largest and where it is; `end-excess`, at the largest β.
     """
     grid = training_seconds(curves[VIB])
     facts = {"seeds": str(len(curves[VIB]))}
@@ -44,10 +44,10 @@ def facts_of(curves: Curves) -> dict[str, str]:
             vib = curves[VIB]
             found = compare(group, vib)
             facts |= {
-                f"{name}-regret": above(float(found.test.mean)),
+                f"{name}-excess": above(float(found.test.mean)),
                 f"{name}-worst": above(found.worst),
                 f"{name}-worst-beta": beta_text(found.worst_beta),
-                f"{name}-end-regret": above(float(regret(group, vib, "test").mean[-1])),
+                f"{name}-end-excess": above(float(excess(group, vib, "test").mean[-1])),
             }
     machine = curves[VIB][0].records[0].environment
     facts["machine"] = (

@@ -33,8 +33,8 @@ def ten_claims_table(once: Sequence[Ended], twice: Sequence[Ended]) -> Markdown:
     )
 
 
-def mean_regret_table(tasks: Tasks, keys: Sequence[Key]) -> Markdown:
-    """The mean over β of each method's test regret against VIB, with its interval, task by task."""
+def mean_excess_table(tasks: Tasks, keys: Sequence[Key]) -> Markdown:
+    """The mean over β of each method's test excess over VIB, with its interval, task by task."""
     return table(
         {"method": label_of(key)}
         | {
@@ -53,9 +53,9 @@ def tally_table(tasks: Tasks, keys: Sequence[Key]) -> Markdown:
     return table(
         {
             "method": label_of(key),
-            "tasks with mean regret at most 0": len(one.below),
+            "tasks with mean excess at most 0": len(one.below),
             "and its interval below 0": len(one.surely),
-            "largest regret on any task": percent(one.worst),
+            "largest excess on any task": percent(one.worst),
             "tasks that pass the whole test": len(one.passed),
             "fail by the time alone": ", ".join(map(task_label, one.but_for_price)) or "none",
         }

@@ -16,8 +16,8 @@ from hvib.book.statistics import (
     at_rate,
     at_selected,
     compare,
+    excess,
     over_seeds,
-    regret,
     runs_of,
     shared_betas,
     training_seconds,
@@ -45,28 +45,28 @@ def selected_cell(curves: Sequence[Curve]) -> dict[str, str]:
     return {f"test {metric.name} at the β selected ({metric.unit})": best_metric(curves)}
 
 
-def regret_cells(found: Comparison) -> dict[str, str]:
-    """The regret of a variant against VIB, as cells of its row in a table."""
+def excess_cells(found: Comparison) -> dict[str, str]:
+    """The excess of a variant against VIB, as cells of its row in a table."""
     return {
-        "mean regret, training (%)": with_interval(found.train, 100, 1),
-        "mean regret, test (%)": with_interval(found.test, 100, 1),
+        "mean excess, training (%)": with_interval(found.train, 100, 1),
+        "mean excess, test (%)": with_interval(found.test, 100, 1),
         "largest, test": f"{percent(found.worst, 1)} at β = {beta_text(found.worst_beta)}",
     }
 
 
 def end_cells(ours: Sequence[Curve], vib: Sequence[Curve]) -> dict[str, str]:
-    """The test regret against VIB at both ends of the range, as cells of a row."""
-    over_beta = regret(ours, vib, "test").mean
+    """The test excess over VIB at both ends of the range, as cells of a row."""
+    over_beta = excess(ours, vib, "test").mean
     return {
         "test, at the smallest β": percent(over_beta[0], 1),
         "test, at the largest β": percent(over_beta[-1], 1),
     }
 
 
-def regret_table(curves: Groups, vib: Sequence[Curve]) -> Markdown:
-    """The regret of each method against VIB, and its test metric at the β selected."""
+def excess_table(curves: Groups, vib: Sequence[Curve]) -> Markdown:
+    """The excess of each method against VIB, and its test metric at the β selected."""
     return table(
-        {"method": label_of(name)} | regret_cells(compare(group, vib)) | selected_cell(group)
+        {"method": label_of(name)} | excess_cells(compare(group, vib)) | selected_cell(group)
         for name, group in curves.items()
     )
 
@@ -132,22 +132,22 @@ def end_table(curves: Groups) -> Markdown:
     return table({"method": label_of(name)} | cells(group) for name, group in curves.items())
 
 
-def regret_at_table(
+def excess_at_table(
     curves: Groups, vib: Sequence[Curve], betas: Iterable[float], column: str = "method"
 ) -> Markdown:
-    """The test regret of each group against VIB at single β, and the epochs of its runs.
+    """The test excess of each group against VIB at single β, and the epochs of its runs.
 
     Args:
         column: what the groups are, above their names.
     """
 
     def at(group: Sequence[Curve], beta: float) -> Interval:
-        return regret(group, vib, "test").at(shared_betas(group, vib).tolist().index(beta))
+        return excess(group, vib, "test").at(shared_betas(group, vib).tolist().index(beta))
 
     betas = list(betas)
     return table(
         {column: label_of(name), "epochs": group[0].epochs}
-        | {f"regret at β = {beta_text(b)} (%)": with_interval(at(group, b), 100, 1) for b in betas}
+        | {f"excess at β = {beta_text(b)} (%)": with_interval(at(group, b), 100, 1) for b in betas}
         for name, group in curves.items()
     )
 
@@ -199,7 +199,7 @@ def best_response_table(tasks: Tasks) -> Markdown:
             found, runs = compare(ours, vib), runs_of(ours, vib)
             rows.append(
                 {"task": task_label(task), "method": label_of(name)}
-                | regret_cells(found)
+                | excess_cells(found)
                 | {
                     "time (VIB runs)": f"{runs:.2f}",
                     "best response": f"**{best_response(found, runs)}**",

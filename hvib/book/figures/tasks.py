@@ -21,7 +21,7 @@ from hvib.book.figures.style import (
     method_style,
     metric_axis,
 )
-from hvib.book.statistics import Interval, over_seeds, regret, shared_betas
+from hvib.book.statistics import Interval, excess, over_seeds, shared_betas
 from hvib.book.text import beta_text
 from hvib.methods import Style
 
@@ -156,8 +156,8 @@ def information_plane(tasks: Tasks) -> Figure:
     return _task_panels(tasks, draw)
 
 
-def regret_of_tasks(tasks: Tasks) -> Figure:
-    """Relative regret against VIB on test data over β, a panel for each task.
+def excess_of_tasks(tasks: Tasks) -> Figure:
+    """Relative excess over VIB on test data over β, a panel for each task.
 
     The axis is linear within ±10% and logarithmic beyond.
     """
@@ -165,23 +165,23 @@ def regret_of_tasks(tasks: Tasks) -> Figure:
     def draw(axes: Axes, curves: Groups) -> None:
         beta_axis(axes, curves)
         ours = {name: group for name, group in curves.items() if name != VIB}
-        _draw_regrets(axes, ours, curves[VIB], "test")
+        _draw_excesses(axes, ours, curves[VIB], "test")
         axes.set_yscale("symlog", linthresh=10)
         ticks = (-30, -10, 0, 10, 30, 100, 300)
         axes.set_yticks(ticks, change_ticks(ticks))
-        axes.set_ylabel("regret (% of VIB's objective)")
+        axes.set_ylabel("excess (% of VIB's objective)")
 
     return _task_panels(tasks, draw)
 
 
-def _draw_regrets(
+def _draw_excesses(
     axes: Axes, ours: Groups, vib: Sequence[Curve], split: str
 ) -> list[tuple[str, Style, float]]:
-    """Relative regret of each method against VIB in %; gives where each curve ends."""
+    """Relative excess of each method against VIB in %; gives where each curve ends."""
     axes.axhline(0, color="#0072B2", lw=1.2)
     ends = [end_of(VIB, 0.0)]
     for name, group in ours.items():
-        values = regret(group, vib, split)
+        values = excess(group, vib, split)
         draw_interval(axes, method_style(name), shared_betas(group, vib), values, 100)
         ends.append(end_of(name, 100 * values.mean[-1]))
     return ends
@@ -195,15 +195,15 @@ def _ring_selected(axes: Axes, name: Name, group: Sequence[Curve]) -> None:
         axes.plot(*where, "o", markersize=9, fillstyle="none", color=method_style(name).color)
 
 
-def regret_over_beta(curves: Groups) -> Figure:
-    """Relative regret against VIB over β, on training and on test data: mean and interval."""
+def excess_over_beta(curves: Groups) -> Figure:
+    """Relative excess over VIB over β, on training and on test data: mean and interval."""
     figure, panels = plt.subplots(1, 2, figsize=(9.5, 4.0), sharey=True)
     ours = {name: group for name, group in curves.items() if group[0].method.hypernetwork}
     for axes, split in zip(panels, ("train", "test"), strict=True):
         beta_axis(axes, curves)
-        ends = _draw_regrets(axes, ours, curves[VIB], split)
+        ends = _draw_excesses(axes, ours, curves[VIB], split)
         axes.set_title(f"{split} objective")
-    panels[0].set_ylabel("regret against VIB (%)")
+    panels[0].set_ylabel("excess over VIB (%)")
     label_directly(panels[1], ends)
     return figure
 
@@ -280,8 +280,8 @@ def over_epochs(tasks: Tasks) -> Figure:
     return figure
 
 
-def regret_by_split(tasks: Tasks, name: Name) -> Figure:
-    """One method's relative regret against VIB over β, on training and on test data, by task.
+def excess_by_split(tasks: Tasks, name: Name) -> Figure:
+    """One method's relative excess over VIB over β, on training and on test data, by task.
 
     Each task has an axis of its own, because their intervals differ too much for one.
     """
@@ -291,12 +291,12 @@ def regret_by_split(tasks: Tasks, name: Name) -> Figure:
         axes.axhline(0, color="#555555", lw=1.2)
         ends = []
         for split, style in _SPLITS.items():
-            values = regret(curves[name], curves[VIB], split)
+            values = excess(curves[name], curves[VIB], split)
             betas = shared_betas(curves[name], curves[VIB])
             draw_interval(axes, style, betas, values, 100)
             ends.append((split, style, 100 * float(values.mean[-1])))
         label_directly(axes, ends)
-    panels[0].set_ylabel("regret against VIB (%)")
+    panels[0].set_ylabel("excess over VIB (%)")
     return figure
 
 
