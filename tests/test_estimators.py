@@ -9,14 +9,17 @@ from hypothesis import strategies as st
 
 from hvib.ranging.estimators import (
     ESTIMATORS,
+    POSTERIOR,
+    classical,
     directed,
     inverse_fft,
     model_order,
     music,
-    one_way,
     phase_slope,
     smoothed_covariance,
 )
+from hvib.ranging.posterior import posterior_mean
+from hvib.ranging.roots import one_way
 from hvib.ranging.simulate import (
     BLUETOOTH,
     ONE_PATH,
@@ -171,11 +174,45 @@ def test_on_the_default_scene_music_is_the_best(link: Link) -> None:
     m = simulate(link, 800, 14)
     error = {name: 0.299792458 * np.abs(estimate(name, m) - m.delay_ns) for name in ESTIMATORS}
     median = {name: float(np.median(e)) for name, e in error.items()}
+    assert rms(error["MUSIC"]) < {"bluetooth": 0.16, "wifi": 0.3}[link.name]
+    assert rms(error["inverse FFT"]) < {"bluetooth": 0.4, "wifi": 0.6}[link.name]
     assert median["MUSIC"] < 0.15
     assert max(median.values()) < 0.4
     assert min(error, key=lambda name: rms(error[name])) == "MUSIC"
     few = music(directed(m)[:5], link.spacing_hz, chunk=2)
     np.testing.assert_allclose(few, estimate("MUSIC", m)[:5])
+
+
+def test_weak_tones_say_less_about_the_slope() -> None:
+    """Its variance is that of weighted regression, which no other weights reach."""
+    rng = np.random.default_rng(0)
+    strength = np.where(np.arange(60) < 20, 0.15, 1.0)  # at a wide end, which pulls hardest
+    clean = strength * np.exp(-2j * np.pi * 0.02 * np.arange(60))
+    h = clean + 0.03 * rng.standard_normal((4000, 60, 2)) @ [1, 1j]
+    away = np.arange(60) - (strength**2 * np.arange(60)).sum() / (strength**2).sum()
+    bound = 0.03 / (2 * np.pi * np.sqrt((strength**2 * away**2).sum()))  # cycles a tone
+    found = phase_slope(h, 1e9)
+    assert np.std(found) == pytest.approx(bound, rel=0.05)
+    assert np.mean(found) == pytest.approx(0.02, abs=5 * bound / np.sqrt(4000))
+
+
+def test_an_antenna_that_hears_nothing_has_no_say() -> None:
+    m = simulate(WIFI, 20, 15, multipath=ONE_PATH)
+    deaf = np.array(m.response)
+    deaf[:, 1] = 0
+    found = phase_slope(deaf, WIFI.spacing_hz)
+    np.testing.assert_allclose(found, phase_slope(m.response[:, [0, 2]], WIFI.spacing_hz))
+    with pytest.raises(ValueError, match="h = 'a response of zeros': leave it out"):
+        phase_slope(0 * deaf, WIFI.spacing_hz)
+
+
+def test_all_classical_estimators_are_applied() -> None:
+    m = simulate(BLUETOOTH, 30, 15)
+    found = classical(m)
+    assert list(found) == [*ESTIMATORS, POSTERIOR]
+    for name in ESTIMATORS:
+        np.testing.assert_array_equal(found[name], estimate(name, m))
+    np.testing.assert_array_equal(found[POSTERIOR], posterior_mean(m))
 
 
 @METHODS

@@ -4,25 +4,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from hvib.book.figures.ranging import BOUND
 from hvib.book.text import beta_text
 from hvib.evaluation import predict
 from hvib.ranging.bounds import known_shape_bound
-from hvib.ranging.estimators import Delays, classical
+from hvib.ranging.estimators import ESTIMATORS, classical, directed, inverse_fft, music
+from hvib.ranging.roots import Delays, Responses, one_way, tracked
 from hvib.ranging.simulate import (
     Link,
     Measurements,
     Multipath,
     error_m,
     examples,
+    response,
     simulate,
 )
 from hvib.run import Run, beta_grid
 from hvib.system import Stacked, System
 from hvib.tasks import TASKS, make_run
 from hvib.tasks.ranging import SEEDS
+
+BOUND = "bound"
+"""what tables and figures call the Cramér–Rao bound"""
 
 Networks = Mapping[str, System | Stacked]
 Errors = Float[np.ndarray, " N"]
@@ -63,6 +67,88 @@ def errors_at_the_bound(scene: Measurements) -> Errors:
 def rms_of_bound(scene: Measurements, snr_db: float = 20.0) -> float:
     """The root mean square of the bound in metres, which no estimator's error is below."""
     return rms(error_m(scene, scene.delay_ns + bound_of(scene, snr_db)))
+
+
+def signs_right(
+    scene: Measurements, found: Responses, snr_db: float = 20.0
+) -> Bool[np.ndarray, " N"]:
+    """In which of N simulated responses all tones of a root have the right sign, or all the wrong.
+
+    Tones weaker than the noise do not count, because their phase is that of the noise.
+
+    Args:
+        found: one root of each product.
+        snr_db: at which the products were measured.
+    """
+    assert scene.paths is not None  # measured responses do not tell their channels
+    truth = response(scene.paths, scene.link)
+    same = (found * truth.conj()).real
+    same = same * np.where(same.sum(1, keepdims=True) < 0, -1, 1)
+    return ((same > 0) | (np.abs(truth) < 10 ** (-snr_db / 20))).all(1)
+
+
+def known_root(scene: Measurements) -> Responses:
+    """The root of each product whose signs are those of the simulated response."""
+    assert scene.paths is not None
+    root = np.sqrt(scene.response)
+    truth = response(scene.paths, scene.link)
+    return np.where((root * truth.conj()).real < 0, -root, root)
+
+
+def root_rows(scene: Measurements) -> list[dict[str, str]]:
+    """What the way to the root of a two-way product does to the estimators that work on it.
+
+    Args:
+        scene: measured at 20 dB.
+    """
+    ways = {"unwrapping": tracked, "search": one_way}
+    found = {way: take(scene.response) for way, take in ways.items()}
+    found["known signs"] = known_root(scene)
+    spacing = scene.link.spacing_hz
+    return [
+        {
+            "signs of the root": way,
+            "right in": f"{signs_right(scene, h).mean():.1%}",
+            "RMSE of the inverse FFT (m)": f"{rms(error_m(scene, inverse_fft(h, spacing))):.2f}",
+            "RMSE of MUSIC (m)": f"{rms(error_m(scene, music(h, spacing))):.2f}",
+        }
+        for way, h in found.items()
+    ]
+
+
+SETTINGS: dict[str, tuple[str, dict[str, float]]] = {
+    "inverse FFT, −4 dB": ("inverse FFT", {"threshold_db": -4}),
+    "inverse FFT, −7 dB": ("inverse FFT", {}),
+    "inverse FFT, −10 dB": ("inverse FFT", {"threshold_db": -10}),
+    "MUSIC, 0.4 of the tones, −12 dB": ("MUSIC", {"subarray": 0.4}),
+    "MUSIC, 0.55 of the tones, −8 dB": ("MUSIC", {"threshold_db": -8}),
+    "MUSIC, 0.55 of the tones, −12 dB": ("MUSIC", {}),
+    "MUSIC, 0.55 of the tones, −16 dB": ("MUSIC", {"threshold_db": -16}),
+    "MUSIC, 0.65 of the tones, −12 dB": ("MUSIC", {"subarray": 0.65}),
+}
+"""settings that `setting_rows` compares; those without a change are the defaults"""
+
+
+def setting_rows(link: Link, count: int) -> list[dict[str, str]]:
+    """RMSE of two estimators under several settings, on the first validation responses of a link.
+
+    Args:
+        count: number of responses.
+    """
+    scene = simulate(link, count, seed=SEEDS["validation"])
+    h = directed(scene)
+    found = {
+        told: ESTIMATORS[name](h, link.spacing_hz, **settings)
+        for told, (name, settings) in SETTINGS.items()
+    }
+    return [
+        {
+            "estimator and settings": told,
+            "median (m)": f"{np.median(error_m(scene, delays)):.3f}",
+            "RMSE (m)": f"{rms(error_m(scene, delays)):.3f}",
+        }
+        for told, delays in found.items()
+    ]
 
 
 def quantile_rows(errors: Mapping[str, Errors]) -> list[dict[str, Any]]:

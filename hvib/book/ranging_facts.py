@@ -11,6 +11,7 @@ from hvib.book.ranging import Errors, rms, rms_of_bound
 from hvib.book.statistics import at_selected, compare, excess, growth, over_seeds
 from hvib.book.text import above, percent, with_interval
 from hvib.ranging.bounds import multipath_bound, one_path_bound
+from hvib.ranging.estimators import POSTERIOR
 from hvib.ranging.simulate import SPEED_OF_LIGHT, Measurements
 
 FREE = Key("hyper-vib-free")
@@ -40,7 +41,12 @@ def small_beta_facts(curves: Curves) -> dict[str, str]:
     return facts
 
 
-_SHORT = {"music": "MUSIC", "fft": "inverse FFT", "slope": "phase slope"}
+_SHORT = {
+    "music": "MUSIC",
+    "fft": "inverse FFT",
+    "slope": "phase slope",
+    "posterior": POSTERIOR,
+}
 """how the names of quoted numbers call the classical estimators"""
 
 
@@ -184,21 +190,30 @@ def sides(longest: Curves) -> dict[str, tuple[int, int]]:
 
 
 def snr_facts(snrs: Sequence[float], errors: Mapping[str, Sequence[float]]) -> dict[str, str]:
-    """RMSE in metres at both ends of the measurement's SNR, and where MUSIC is the best.
+    """RMSE in metres at both ends of the measurement's SNR, and where two estimators are better.
 
     Args:
         errors: as of `rms_over_snr`, with the networks trained at 20 dB and at 0 to 40 dB.
     """
     narrow, wide = errors["trained at 20 dB"], errors["trained at 0 to 40 dB"]
-    each = zip(snrs, errors["MUSIC"], narrow, wide, strict=True)
-    better = [snr for snr, music, *networks in each if music < min(networks)]
-    told = "at " + (", ".join(f"{snr:g}" for snr in better) + " dB" if better else "none of these")
-    if better and better == list(snrs)[-len(better) :]:
-        told = f"from {better[0]:g} dB on"
     return {
         **{f"{short}-40": f"{errors[name][-1]:.2f}" for short, name in _SHORT.items()},
-        "music-wins": told,
+        **{
+            f"{short}-wins": _where_less(snrs, errors[_SHORT[short]], list(map(min, narrow, wide)))
+            for short in ("music", "posterior")
+        },
         "wide-40": f"{wide[-1]:.2f}",
         "narrow-0": f"{narrow[0]:.1f}",
         "wide-0": f"{wide[0]:.1f}",
+        "posterior-0": f"{errors[POSTERIOR][0]:.1f}",
     }
+
+
+def _where_less(snrs: Sequence[float], ours: Sequence[float], others: Sequence[float]) -> str:
+    """At which of the ascending SNRs one error is less than another."""
+    less = [snr for snr, one, other in zip(snrs, ours, others, strict=True) if one < other]
+    if less and less == list(snrs):
+        return "at every SNR"
+    if less and less == list(snrs)[-len(less) :]:
+        return f"from {less[0]:g} dB on"
+    return "at " + (", ".join(f"{snr:g}" for snr in less) + " dB" if less else "no SNR")

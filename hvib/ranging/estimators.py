@@ -1,7 +1,9 @@
 """Classical estimators of a propagation time from measured channel responses.
 
 An estimator takes complex one-way responses, (N, tones) or (N, antennas, tones), and returns N
-delays in nanoseconds. A two-way product is first converted by `one_way`.
+delays in nanoseconds. A two-way product is first converted by `hvib.ranging.roots.one_way`. The
+defaults of all settings are those of the smallest RMSE on 10,000 simulated validation responses of
+`BLUETOOTH` and of `WIFI`; where the links disagree they are within 1% of either's best.
 """
 
 import os
@@ -11,45 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Complex, Float
 from numpy.lib.stride_tricks import sliding_window_view
-from threadpoolctl import threadpool_limits
 
 from hvib.check import require
+from hvib.ranging.posterior import posterior_mean, unthreaded
+from hvib.ranging.roots import Delays, Responses, mean_turn, one_way
 from hvib.ranging.simulate import Measurements
-
-# Threads inside the factorisation of one small matrix make it up to 100 times slower.
-unthreaded = threadpool_limits.wrap(limits=1, user_api="blas")
-
-Delays = Float[np.ndarray, " N"]
-"""N delays, or standard deviations of delays, in ns"""
-
-Responses = Complex[np.ndarray, "N *A K"]
-"""N complex responses over K tones, with an axis of A antennas before them if several"""
 
 
 def _unwrapped(h: Responses) -> Float[np.ndarray, "N *A K"]:
-    """Unwrap the phase along the tones, in radians, about its mean turn from tone to tone.
-
-    The mean turn is read as that of a delay between −1/10 and 9/10 of the unambiguous range, so
-    that noise on a delay near 0 does not move it to the far end of the range.
-    """
-    over = tuple(range(1, h.ndim))
-    mean = (h[..., 1:] * h[..., :-1].conj()).sum(over, keepdims=True)
-    # Angles in [−1.8π, 0.2π): a delay turns the phase backwards.
-    turn = (np.angle(mean) + 1.8 * np.pi) % (2 * np.pi) - 1.8 * np.pi
-    steady = turn * np.arange(h.shape[-1])  # (N, 1, K), or (N, K)
+    """Unwrap the phase along the tones, in radians, about its mean turn from tone to tone."""
+    steady = mean_turn(h) * np.arange(h.shape[-1])  # (N, 1, K), or (N, K)
     # Without the steady turn neighbouring tones differ little, so unwrapping rarely errs.
     return steady + np.unwrap(np.angle(h * np.exp(-1j * steady)), axis=-1)
-
-
-def one_way(product: Responses) -> Responses:
-    """Recover one direction's response from a two-way product by a root :cite:`helwa2023bridging`.
-
-    The product is H², and the sign of its root is tracked by unwrapping the product's phase
-    before halving it. Tracking fails only across a deep fade, where the phase of the product
-    turns by more than π from one tone to the next. The sign of the whole response stays unknown,
-    but no delay depends on it.
-    """
-    return np.sqrt(np.abs(product)) * np.exp(0.5j * _unwrapped(product))
 
 
 def directed(measured: Measurements) -> Responses:
@@ -74,10 +49,11 @@ def _by_antenna(h: Responses) -> Complex[np.ndarray, "N A K"]:
 
 
 def phase_slope(h: Responses, spacing_hz: float) -> Delays:
-    """Estimate delays from the least-squares slope of the phase, averaged over the antennas.
+    """Estimate delays from the slope of the phase, by least squares over all antennas and tones.
 
-    One path has the phase φ_k = φ_0 − 2π f_k τ, for which this estimator meets its Cramér–Rao
-    bound at high SNR. Reflections bias it towards the mean delay of all paths.
+    A tone is weighted by its power, because the variance of its phase is inversely proportional
+    to that. One path has the phase φ_k = φ_0 − 2π f_k τ, for which this estimator meets its
+    Cramér–Rao bound at high SNR. Reflections bias it towards the mean delay of all paths.
 
     Args:
         spacing_hz: distance between neighbouring tones.
@@ -86,12 +62,16 @@ def phase_slope(h: Responses, spacing_hz: float) -> Delays:
         N delays in ns.
 
     Raises:
-        ValueError: h is not finite responses of at least 4 tones.
+        ValueError: h is not finite responses of at least 4 tones, or it is 0 at all of them.
     """
-    phase = _unwrapped(_by_antenna(h))
-    # Centred tones make the slope independent of the unknown common phase φ_0.
-    k = np.arange(phase.shape[-1]) - (phase.shape[-1] - 1) / 2
-    slope = (phase @ k / (k @ k)).mean(1)
+    h = _by_antenna(h)
+    phase, weight = _unwrapped(h), np.abs(h) ** 2
+    total = weight.sum(2, keepdims=True)
+    require(bool((total.sum(1) > 0).all()), "h", "a response of zeros", "leave it out")
+    # Tones centred for each antenna make the slope independent of its unknown phase φ_0.
+    k = np.arange(h.shape[2])
+    centred = k - (weight * k).sum(2, keepdims=True) / np.where(total > 0, total, 1)
+    slope = (weight * centred * phase).sum((1, 2)) / (weight * centred**2).sum((1, 2))
     return -slope / (2 * np.pi * spacing_hz) * 1e9
 
 
@@ -122,7 +102,7 @@ def _peaks(score: Float[np.ndarray, "N G"]) -> np.ndarray:
 
 
 def inverse_fft(
-    h: Responses, spacing_hz: float, *, threshold_db: float = -8.0, pad: int = 16
+    h: Responses, spacing_hz: float, *, threshold_db: float = -7.0, pad: int = 16
 ) -> Delays:
     """Estimate delays by the first high peak of the zero-padded inverse FFT.
 
@@ -200,8 +180,8 @@ def music(
     h: Responses,
     spacing_hz: float,
     *,
-    subarray: float = 0.5,
-    threshold_db: float = -10.0,
+    subarray: float = 0.55,
+    threshold_db: float = -12.0,
     pad: int = 32,
     chunk: int = 500,
 ) -> Delays:
@@ -335,7 +315,16 @@ ESTIMATORS: dict[str, Callable[[Responses, float], Delays]] = {
 """the estimators by name; each takes one-way responses and the spacing of the tones in Hz"""
 
 
+POSTERIOR = "posterior mean"
+"""the name of the estimator that knows the statistics of the channels"""
+
+
 def classical(measured: Measurements) -> dict[str, Delays]:
-    """Apply each of `ESTIMATORS` to measured responses; N delays in ns for each name."""
+    """Apply each of `ESTIMATORS` to measured responses, and `posterior_mean`.
+
+    Returns:
+        N delays in ns for each name.
+    """
     h, spacing = directed(measured), measured.link.spacing_hz
-    return {name: estimate(h, spacing) for name, estimate in ESTIMATORS.items()}
+    found = {name: estimate(h, spacing) for name, estimate in ESTIMATORS.items()}
+    return found | {POSTERIOR: posterior_mean(measured)}

@@ -9,23 +9,24 @@ from matplotlib.figure import Figure
 
 from hvib.book.figures.style import PALETTE, label_directly, line
 from hvib.book.figures.tasks import row_of_axes
+from hvib.book.ranging import BOUND
 from hvib.methods import Style
-from hvib.ranging.estimators import one_way
+from hvib.ranging.estimators import POSTERIOR
+from hvib.ranging.roots import one_way
 from hvib.ranging.simulate import Measurements
-
-BOUND = "bound"
-"""what figures call the Cramér–Rao bound, which they draw dashed"""
 
 _STYLES = {
     "phase slope": Style("#999999", "v"),
     "inverse FFT": Style(PALETTE[3], "^"),
     "MUSIC": Style(PALETTE[4], "s"),
+    POSTERIOR: Style(PALETTE[1], "D"),
     BOUND: Style("#000000", ""),
 }
-"""the styles of `ESTIMATORS`, and of the bound"""
+"""the styles of the classical estimators, and of the bound"""
 
 
 def _dashes(name: str) -> str:
+    """Dashed for the bound, which is no estimator."""
     return "--" if name == BOUND else "-"
 
 
@@ -33,7 +34,7 @@ def error_cdfs(errors: Mapping[str, np.ndarray], unit: str = "m") -> Figure:
     """Distribution of the absolute error of each estimator, the best median first.
 
     Args:
-        errors: absolute errors by name; other names than `ESTIMATORS` have, those of networks,
+        errors: absolute errors by name; other names than those of `classical`, those of networks,
             are drawn in shades of green.
         unit: of the errors.
     """
@@ -60,8 +61,8 @@ def over_snr(snr_db: Sequence[float], links: Mapping[str, Mapping[str, Sequence[
     """The root mean squared error of each estimator over the measurement's SNR, link by link.
 
     Args:
-        links: for each link the errors in metres by estimator; other names than `ESTIMATORS`
-            has are those of networks.
+        links: for each link the errors in metres by estimator; other names than those of
+            `classical` are those of networks.
     """
     figure, panels = row_of_axes(links, sharey=True)
     networks = itertools.cycle((Style(PALETTE[2], "P"), Style(PALETTE[0], "o")))
