@@ -23,6 +23,7 @@ from hvib.methods.loaders import Batches, MiniBatch
 from hvib.methods.optimiser import optimizer_of
 from hvib.methods.registry import method_of
 from hvib.methods.resuming import Checkpoint, file_of, part_of
+from hvib.methods.tending import Tending
 from hvib.methods.training import Training, training_by
 from hvib.methods.yours import run_of
 from hvib.run import Run
@@ -126,9 +127,10 @@ def steps(
     batches = Batcher(train, run.shift, run.flip, run.erase)
     per_epoch = steps_per_epoch(data, run)
     total = run.epochs * per_epoch
-    training = training_by(run, model.to(where).train(), where)
+    training = training_by(run, model.to(where).train(), where, total)
+    tending = Tending(model, run, total, data)
     optimizer, schedule = optimizer_of(model, run, total)
-    done = checkpoint.begin(optimizer, schedule, training) if checkpoint else 0
+    done = checkpoint.begin(optimizer, schedule, training, tending) if checkpoint else 0
 
     def mini_batches() -> Iterator[MiniBatch]:
         for step in range(done, total):
@@ -142,9 +144,12 @@ def steps(
 
     for step, losses in enumerate(trained(model, mini_batches(), run, training, optimizer), done):
         schedule.step()
+        tending.step()
         yield losses
-        if checkpoint and (step + 1) % per_epoch == 0:
-            checkpoint.end_epoch(last=step + 1 == total)
+        if (step + 1) % per_epoch == 0:
+            tending.end_epoch(last=step + 1 == total)
+            if checkpoint:
+                checkpoint.end_epoch(last=step + 1 == total)
 
 
 def trained(

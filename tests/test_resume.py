@@ -70,11 +70,17 @@ def course(found: Fit) -> tuple[int, list[float]]:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("method", ["vib", "vib-batched", "hyper-vib", "hyper-vib-ordered"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("vib", "vib-batched", "vib-tended"),
+        *("hyper-vib", "hyper-vib-ordered", "hyper-vib-ordered-averaged"),
+    ],
+)
 def test_a_killed_training_goes_on_to_the_same_bits(
     method: str, precision: str, digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    betas = (1e-3,) if method == "vib" else (1e-4, 1e-2)
+    betas = (1e-3,) if method in ("vib", "vib-tended") else (1e-4, 1e-2)
     run = run_of(method, *betas, precision=precision, epochs=4, shift=1, weight_decay=0.01)
     undisturbed, resumed = built(run), built(run)
     expected = fit(undisturbed, digits, run, device="cpu")

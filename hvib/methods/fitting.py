@@ -15,6 +15,7 @@ from hvib.methods.belonging import mark, require_belongs
 from hvib.methods.loaders import Batches, MiniBatch, mini_batches, require_batches
 from hvib.methods.optimiser import optimizer_of
 from hvib.methods.registry import method_of
+from hvib.methods.tending import Tending
 from hvib.methods.training import training_by
 from hvib.methods.yours import run_of
 from hvib.run import Run
@@ -98,7 +99,8 @@ def _steps(
     model: System | Stacked, batches: Batches, run: Run, where: torch.device, total: int | None
 ) -> Iterator[tuple[int, Float[Tensor, " M"]]]:
     """The epoch and the objectives of each step."""
-    training = training_by(run, model.to(where).train(), where)
+    training = training_by(run, model.to(where).train(), where, total)
+    tending = Tending(model, run, total, None)
     optimizer, schedule = optimizer_of(model, run, total)
     classes, shares = one_of(model).distortion.classes, training.count
     epoch = 0
@@ -130,7 +132,9 @@ def _steps(
                 "rate has come to its end, so that the others hardly train"
             )
             warnings.warn(message, stacklevel=4)
+        tending.step()
         yield epoch, losses
+    tending.end_epoch(last=True)
 
 
 def _warn_of_cut(length: int, shares: int, epoch: int) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hvib import objective
+from hvib.check import require
 from hvib.hyper import Gate
 from hvib.run import Run
 from hvib.system import Stacked, System
@@ -57,6 +58,13 @@ class Method:
     draw_betas: DrawBetas = objective.draw_betas
     power: float = 0.0
     """p: each β's loss is divided by a running estimate of its size to this power"""
+    warm_up: float = 0.0
+    """over which share of the steps β rises linearly from 0 to the run's own, where it is fixed"""
+    average: float = 0.0
+    """over which share of the steps an exponential moving average of the weights reaches back;
+    training ends with the averages (0: with the last weights)"""
+    keeps_best: bool = False
+    """training ends with the weights of the epoch that has the least objective on validation"""
     check: Callable[[Run], None] = lambda run: None
     """raises `ValueError` where a run's settings do not fit"""
     one_system_each: bool = False
@@ -66,3 +74,13 @@ class Method:
     style: Style = PLAIN
     longer_style: Style = PLAIN
     """the style of its curve at twice the epochs"""
+
+    def __post_init__(self) -> None:
+        for name in ("warm_up", "average"):
+            share = getattr(self, name)
+            require(0 <= share <= 1, name, share, "give a share of the steps, in [0, 1]")
+        mend = "β is drawn anew in each step, so there is none to rise: leave it out"
+        require(self.fixed or not self.warm_up, "warm_up", self.warm_up, mend)
+        mend = "it compares epochs by the objective at one β: leave it out"
+        alone = self.fixed and not self.one_system_each
+        require(alone or not self.keeps_best, "keeps_best", self.keeps_best, mend)

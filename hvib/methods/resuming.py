@@ -1,8 +1,8 @@
 """The file of a training, from which `hvib.fit` goes on after a kill as if nothing had happened.
 
 One file of safetensors holds all that a training step changes: weights and buffers, AdamW's
-moments, the running objective, and the state of each generator. Its JSON says how far the training
-is, and which training it is: its run, its data, its model and its machine.
+moments, the running objective, averages and best weights, and the state of each generator. Its
+JSON says how far the training is, and which it is: its run, its data, its model and its machine.
 """
 
 import glob
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from hvib.check import require
 from hvib.data import Data
+from hvib.methods.tending import Tending
 from hvib.methods.training import Training
 from hvib.run import Run
 from hvib.system import Stacked, System, one_of
@@ -145,6 +146,7 @@ class Checkpoint:
         optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
         training: Training,
+        tending: Tending,
     ) -> int:
         """Put what is on file into a training that is about to begin; without a file, make one.
 
@@ -158,6 +160,7 @@ class Checkpoint:
             OSError: the file cannot be written.
         """
         self._optimizer, self._schedule, self._training = optimizer, schedule, training
+        self._tending = tending
         _clear_partials(self.path)
         if self._tensors:
             self._restore(self._tensors)
@@ -188,6 +191,7 @@ class Checkpoint:
         for name, parameter in self._model.named_parameters():
             for kind, value in self._optimizer.state.get(parameter, {}).items():
                 tensors[f"adam/{kind}/{name}"] = value
+        tensors |= {f"tended/{name}": value for name, value in self._tending.tensors().items()}
         if self.means:
             tensors["means"] = torch.stack(self.means)
         if isinstance(training.running.sum, Tensor):
@@ -199,6 +203,7 @@ class Checkpoint:
             "done": done,
             "seconds": self.seconds,
             "running_weight": training.running.weight,
+            "tended": self._tending.told(),
             "schedule": self._schedule.state_dict(),
         }
         _file(self.path, tensors, told)
@@ -218,6 +223,12 @@ class Checkpoint:
         rates = self._schedule.get_last_lr()
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
+        self._training.step = len(self.means)
+        if "tended" in self._told:  # a file of an older version has no such methods
+            held = {
+                n.removeprefix("tended/"): v for n, v in tensors.items() if n.startswith("tended/")
+            }
+            self._tending.restore(held, self._told["tended"])
         running = self._training.running
         running.weight = self._told["running_weight"]
         if "running" in tensors:

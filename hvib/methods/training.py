@@ -77,6 +77,10 @@ class Training:
         features: n.
         generator: the source of all chance; the draws are on its device.
         distortion: the system's.
+        total: the steps of the training, which a method with a warm-up needs to know.
+
+    Raises:
+        ValueError: the method has a warm-up, and nobody knows the number of steps.
     """
 
     def __init__(
@@ -87,11 +91,18 @@ class Training:
         features: int,
         generator: torch.Generator,
         distortion: Distortion = BY_KIND,
+        total: int | None = None,
     ) -> None:
+        mend = "its β rises over a share of the steps: give mini-batches that have a length"
+        require(total is not None or not method.warm_up, "method", method.name, mend)
         self.method, self.ends, self.count = method, (betas[0], betas[-1]), shares
         self.features, self.generator, self.distortion = features, generator, distortion
         self.fixed = torch.tensor(betas, device=generator.device)
         self.running = RunningObjective(method.power)
+        self.warm = round(method.warm_up * total) if total else 0
+        """steps of the warm-up"""
+        self.step = 0
+        """steps that were drawn for"""
 
     def draw(self, examples: int) -> Draw:
         """The chances of a step on so many examples.
@@ -101,7 +112,8 @@ class Training:
         """
         mend = f"give a multiple of the M = {self.count} shares of a mini-batch"
         require(examples % self.count == 0, "examples", examples, mend)
-        betas = self.fixed
+        self.step += 1
+        betas = self.fixed * (self.step / self.warm) if self.step < self.warm else self.fixed
         if not self.method.fixed:
             betas = self.method.draw_betas(*self.ends, self.count, self.generator)
         share = examples // self.count
@@ -136,11 +148,13 @@ class Training:
         return self.weighted(self.objectives(draw, output, y))
 
 
-def training_by(run: Run, model: System | Stacked, device: torch.device) -> Training:
-    """The training that a run says, from its seed."""
+def training_by(
+    run: Run, model: System | Stacked, device: torch.device, total: int | None
+) -> Training:
+    """The training that a run says, from its seed, over so many steps if they are known."""
     method, generator = METHODS.find(run.method), torch.Generator(device).manual_seed(run.seed)
-    distortion = one_of(model).distortion
-    return Training(method, run.betas, method.shares(run), run.features, generator, distortion)
+    own, shares = one_of(model).distortion, method.shares(run)
+    return Training(method, run.betas, shares, run.features, generator, own, total)
 
 
 def training_of(
@@ -163,7 +177,7 @@ def training_of(
 
     Raises:
         ValueError: the system says no method or range, and neither do you; or its gates are those
-            of another.
+            of another; or the method does more than a step does.
     """
     require(isinstance(system, System), "system", type(system).__name__, "give a System")
     assert isinstance(system, System)  # for mypy
@@ -175,6 +189,8 @@ def training_of(
     assert ends is not None
     generator = torch.Generator(device).manual_seed(seed)
     found = METHODS.find(name)
+    mend = "it averages the weights or keeps the best, which a loop of yours has to: use hvib.fit"
+    require(not (found.average or found.keeps_best), "method", name, mend)
     if not found.fixed:
         require_gates(system, found, (ends[0], ends[-1]))
     return Training(found, ends, shares, system.features, generator, system.distortion)
