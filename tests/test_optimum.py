@@ -1,17 +1,24 @@
 """Envelope, gaps and bounds of a task, on curves whose outcome is known."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from conftest import needs_cifar10, needs_mnist
-from made_up import BETAS, fake, rewritten, vib
+from made_up import BETAS, error, fake, rewritten, vib
+from matplotlib.lines import Line2D
 
+from hvib import ledger
+from hvib.book import figures
 from hvib.book.curves import PAPER, VIB, Curves, Key, collect
 from hvib.book.optimum import (
     CLASS_COUNTS,
     bounds_of,
     class_probabilities,
+    curves_on_record,
     envelope,
     excess_over_envelope,
     gap,
@@ -19,7 +26,7 @@ from hvib.book.optimum import (
     ranging_floor,
 )
 from hvib.book.ranging import rms_of_bound
-from hvib.book.statistics import interval
+from hvib.book.statistics import interval, over_seeds
 from hvib.ledger import Record
 from hvib.ranging.simulate import LINKS, SPEED_OF_LIGHT, simulate
 from hvib.tasks import load
@@ -83,6 +90,28 @@ def test_a_method_counts_where_it_has_a_beta() -> None:
     assert found.objective.mean.tolist() == [2.0] * 4 + [3.0] * 9
     with pytest.raises(ValueError, match="give one at least"):
         envelope({})
+
+
+def test_curves_on_record_are_those_of_the_page_s_settings(results: Path) -> None:
+    kept = grid(lambda b: 1.0) + made(error, error) + made(error, error, twice=True)
+    other = made(error, error, seeds=1, method="hyper-vib-log")[0]
+    left_out = [
+        replace(other, config=replace(other.config, snr_db=10.0)),
+        fake("hyper-vib-log", 1, vib, betas=BETAS[:5]),  # another range
+        fake("vib", 2, vib, betas=(BETAS[0],)),  # not the whole grid
+        fake("hyper-vib", 3, vib, task="cifar10"),
+    ]
+    for record in kept + left_out:
+        ledger.write(record)
+    before = sorted(results.rglob("*"))
+    found = curves_on_record(["mnist", "bluetooth"])
+    assert found["bluetooth"] == {}
+    assert {key: len(group) for key, group in found["mnist"].items()} == {
+        VIB: 2,
+        PAPER: 2,
+        TWICE: 2,
+    }
+    assert sorted(results.rglob("*")) == before  # nothing is trained
 
 
 def test_gaps_are_relative_and_by_seed() -> None:
@@ -158,3 +187,48 @@ def test_class_shares_of_a_task_at_hand_are_counted() -> None:
 )
 def test_class_counts_are_those_of_the_test_data(task: str) -> None:
     assert tuple(np.bincount(load(task).test.y.numpy())) == CLASS_COUNTS[task]
+
+
+def heights(line: Line2D) -> np.ndarray:
+    return np.asarray(line.get_ydata(), dtype=float)
+
+
+def test_figures_leave_out_a_method_that_a_task_has_not() -> None:
+    ranging = [
+        fake("vib", s, error, betas=(b,), objective=error, task="bluetooth")
+        for s in range(2)
+        for b in BETAS
+    ]
+    tasks = {"mnist": curves(), "bluetooth": collect(ranging), "cifar10": curves()}
+    bounds = {task: bounds_of(task, of) for task, of in tasks.items()}
+    envelopes = {task: envelope(of) for task, of in tasks.items()}
+    keys = (VIB, PAPER)
+    figure = figures.gap_beside_excess(tasks, bounds, envelopes, keys)
+    # The envelope, the simple system in the middle, VIB's zero on the right, and each method.
+    assert [len(axes.lines) for axes in figure.axes] == [3, 4, 3, 2, 3, 2, 3, 4, 3]
+    factor = heights(figure.axes[0].lines[1])
+    assert factor == pytest.approx(
+        over_seeds(tasks["mnist"][VIB], "objective").mean / bounds["mnist"].certified
+    )
+    whole = figures.objective_and_bounds(tasks, bounds, envelopes, keys)
+    assert [len(axes.lines) for axes in whole.axes] == [5, 4, 5]
+    rows = figures.gap_rows(tasks, bounds, envelopes, keys)
+    assert len(rows) == 3 * len(BETAS)
+    assert "Hyper-VIB" in rows[0]
+    assert "Hyper-VIB" not in rows[len(BETAS)]
+    assert rows[0]["lowest method"] == "VIB"
+    assert rows[0]["envelope"] == pytest.approx(1.0)
+    told = figures.gap_table(tasks, bounds, envelopes, (0.3,)).data.splitlines()
+    assert told[2].startswith("| MNIST | 0.32 | 0.73 |")
+    assert len(told) == 5
+    plt.close("all")
+
+
+def test_water_filling_draws_the_formula() -> None:
+    powers, betas = np.array([1.0, 0.1]), np.array([1e-3, 0.1, 3.0])
+    figure = figures.water_filling(powers, betas, 0.01, np.array([0.1, 0.2, 0.3]))
+    left, right = figure.axes
+    assert heights(left.lines[0])[-1] == 1.0  # collapsed: all of the eigenvalue
+    assert heights(right.lines[0])[-1] == pytest.approx(1.1)
+    assert heights(right.lines[1]).tolist() == [0.1, 0.2, 0.3]
+    plt.close("all")

@@ -1,18 +1,22 @@
 """How far recorded curves are from the optimum: bounds, and the envelope of all methods."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from hvib.book.curves import Curve, Curves, Key
+from hvib.book.curves import Curve, Curves, Key, collect
 from hvib.book.ranging import bound_of
 from hvib.book.statistics import Interval, interval, over_seeds
 from hvib.channel import AWGN
 from hvib.check import require
+from hvib.ledger import Record, records
+from hvib.methods import METHODS
 from hvib.ranging.simulate import LINKS, SPEED_OF_LIGHT, Multipath, simulate
-from hvib.tasks import TASKS, load
+from hvib.run import Run, beta_grid
+from hvib.tasks import TASKS, load, make_run
 from hvib.tasks.ranging import HELD_OUT, SEEDS
 from hvib.theory.information import entropy
 from hvib.theory.linear import joint_response
@@ -26,6 +30,40 @@ from hvib.theory.lower_bounds import (
 )
 
 Array = Float[np.ndarray, " beta"]
+
+
+def curves_on_record(tasks: Iterable[str]) -> dict[str, dict[Key, list[Curve]]]:
+    """For each task the curves of every method that is on record at the settings of its page.
+
+    Methods, epochs and seeds differ. A record with any other setting changed is left out, and so
+    is a seed that does not answer for the whole grid of β. Nothing is trained.
+    """
+    grid = beta_grid()
+    found: dict[str, dict[tuple[str, int, int], list[Record]]] = {task: {} for task in tasks}
+    for record in records():
+        run = record.config
+        if run.task in found and _is_usual(run, grid):
+            seed = (run.method, run.epochs, run.seed)
+            found[run.task].setdefault(seed, []).append(record)
+    return {
+        task: collect(
+            record
+            for of_seed in seeds.values()
+            if sorted(beta for one in of_seed for beta in one.config.betas) == list(grid)
+            for record in of_seed
+        )
+        for task, seeds in found.items()
+    }
+
+
+def _is_usual(run: Run, grid: tuple[float, ...]) -> bool:
+    """Whether a run has its page's settings, but for its method, epochs and seed."""
+    one_range = run.betas == grid or (len(run.betas) == 1 and run.betas[0] in grid)
+    # A reader's own method may be on record and not registered here.
+    if run.profile != "full" or not one_range or run.method not in METHODS.all():
+        return False
+    usual = make_run(run.task, run.method, seed=run.seed, betas=run.betas)
+    return run == replace(usual, epochs=run.epochs)
 
 
 class Envelope(NamedTuple):

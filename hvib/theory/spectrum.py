@@ -1,4 +1,4 @@
-"""The general linear case, Theorem 3 of the book: many targets, many features, one spectrum.
+"""The general linear case: many targets, many features, and a spectrum that decides.
 
 The device is z = Wᵀx + diag(θ) ξ, the channel ẑ = z + ε with ε ~ N(0, σ²I), the network ŷ = V ẑ,
 and the distortion is the squared error summed over the k targets. N examples have d columns each,
@@ -17,7 +17,7 @@ Targets = Float[np.ndarray, "N k"]
 
 
 class Spectrum(NamedTuple):
-    """What Theorem 3 needs to know of the data."""
+    """What the minimum depends on, of the data."""
 
     eigenvalues: Float[np.ndarray, " k"]
     """λ_j of ŶᵀŶ/N, descending, in squared units of y: powers of the least-squares prediction Ŷ"""
@@ -55,7 +55,7 @@ def joint_spectrum(X: Matrix, Y: Float[np.ndarray, "N *k"]) -> Spectrum:
 
 
 class SpectrumResponse(NamedTuple):
-    """The minimum of D + βR over W, V and θ (Theorem 3), for each β."""
+    """The minimum of D + βR over W, V and θ, for each β."""
 
     features: tuple[JointResponse, ...]
     """Theorem 2 for each of the min(n, k) largest eigenvalues, descending"""
@@ -82,10 +82,10 @@ def idle_rate(noise_variance: float) -> float:
     return 0.5 * (s - 1 - float(np.log(s)))
 
 
-def theorem3(
+def general_response(
     eigenvalues: Float[np.ndarray, " k"], beta: Scalars, noise_variance: float, features: int
 ) -> SpectrumResponse:
-    """Compute the minimum of the general linear case: Theorem 3.
+    """Compute the minimum of D + βR over all linear systems, at each β.
 
     Each of the n largest eigenvalues costs what Theorem 2 says of a source of that power. An
     eigenvalue without a feature costs itself. A feature without an eigenvalue costs β times
@@ -128,14 +128,14 @@ class LinearSystem(NamedTuple):
 
 
 def joint_system(data: Spectrum, beta: float, noise_variance: float, features: int) -> LinearSystem:
-    """Construct a system that attains the minimum of Theorem 3 at one β.
+    """Construct a system that attains the minimum of `general_response` at one β.
 
     Feature j carries the least-squares prediction along the j-th axis, as in Theorem 2.
 
     Raises:
-        ValueError: as `theorem3`.
+        ValueError: as `general_response`.
     """
-    found = theorem3(data.eigenvalues, float(beta), noise_variance, features).features
+    found = general_response(data.eigenvalues, float(beta), noise_variance, features).features
     k, used = len(data.eigenvalues), len(found)
     device = np.zeros((len(data.weights), features))
     network = np.zeros((k, features))
@@ -172,7 +172,7 @@ def system_objective(
 def spectrum_objective(
     parameters: Vector, X: Matrix, Y: Targets, beta: float, noise_variance: float, features: int
 ) -> tuple[float, Vector]:
-    """Compute the objective of Theorem 3 and its gradient, for a numerical minimiser.
+    """Compute the objective and its gradient, for a numerical minimiser.
 
     Args:
         parameters: W, V and θ in one vector of length n(d + k + 1).

@@ -8,6 +8,13 @@ from hvib.book.figures.ablations import (
     outcome_rows,
 )
 from hvib.book.figures.linear import regret_of_known
+from hvib.book.figures.optimum import (
+    gap_beside_excess,
+    gap_rows,
+    gap_table,
+    objective_and_bounds,
+    water_filling,
+)
 from hvib.book.figures.page import download, quote, rerun_note, table
 from hvib.book.figures.quotes import elsewhere, facts_of, facts_of_gates
 from hvib.book.figures.ranging import delay_profiles, error_cdfs, over_snr
@@ -89,11 +96,15 @@ __all__ = [
     "excess_table",
     "facts_of",
     "facts_of_gates",
+    "gap_beside_excess",
+    "gap_rows",
+    "gap_table",
     "information_plane",
     "match_table",
     "mean_excess_table",
     "metric_of_tasks",
     "metric_over_beta",
+    "objective_and_bounds",
     "open_features",
     "outcome_rows",
     "over_beta",
@@ -117,5 +128,6 @@ __all__ = [
     "ten_claims_table",
     "than_grid_table",
     "verdict_table",
+    "water_filling",
     "with_interval",
 ]

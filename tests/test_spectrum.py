@@ -1,4 +1,4 @@
-"""Theorem 3, the general linear case: against minimisers, constructed, and its steps alone."""
+"""The minimum of the general linear case: against minimisers, constructed, and its steps alone."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from scipy.optimize import minimize, minimize_scalar
 from hvib.theory.linear import explained_power, joint_response
 from hvib.theory.spectrum import (
     LinearSystem,
+    general_response,
     idle_rate,
     joint_spectrum,
     joint_system,
     spectrum_objective,
     system_objective,
-    theorem3,
 )
 
 Problem = tuple[np.ndarray, np.ndarray]
@@ -57,12 +57,12 @@ SIZES = [(2, 2, 2), (3, 2, 5), (4, 4, 3), (6, 4, 1), (4, 1, 3), (5, 8, 8)]
 
 @pytest.mark.parametrize(("d", "k", "n"), SIZES)
 @pytest.mark.parametrize("noise", [1e-2, 0.3, 2.0])
-def test_theorem_3_is_a_numerical_minimiser_s(d: int, k: int, n: int, noise: float) -> None:
+def test_it_is_a_numerical_minimiser_s(d: int, k: int, n: int, noise: float) -> None:
     X, Y = problem(10 * d + k, d, k)
     data = joint_spectrum(X, Y)
     for ratio in (0.003, 0.1, 0.7):
         beta = 2 * ratio * data.eigenvalues[0]
-        expected = theorem3(data.eigenvalues, beta, noise, n).objective + data.residual
+        expected = general_response(data.eigenvalues, beta, noise, n).objective + data.residual
         found = minimised(X, Y, beta, noise, n)
         assert found == pytest.approx(expected, rel=1e-8)
         assert found > expected * (1 - 1e-10)
@@ -80,7 +80,7 @@ def test_the_constructed_system_attains_it(
     X, Y = problem(seed, d, k)
     data = joint_spectrum(X, Y)
     system = joint_system(data, beta, noise, n)
-    found = theorem3(data.eigenvalues, beta, noise, n)
+    found = general_response(data.eigenvalues, beta, noise, n)
     value, slope = system_objective(system, X, Y, beta)
     assert value == pytest.approx(found.objective + data.residual, rel=1e-9)
     assert (system.received_variance >= noise).all()
@@ -99,7 +99,7 @@ def test_no_system_is_below_it(
 ) -> None:
     X, Y = problem(seed, d, k)
     data = joint_spectrum(X, Y)
-    least = theorem3(data.eigenvalues, beta, noise, n).objective + data.residual
+    least = general_response(data.eigenvalues, beta, noise, n).objective + data.residual
     rng = np.random.default_rng(seed)
     near = joint_system(data, beta, noise, n)
     for size in (1e-3, 0.1, 1.0):
@@ -119,7 +119,7 @@ def test_one_target_and_one_feature_are_theorem_2(
     data = joint_spectrum(X, Y[:, 0])
     assert data.eigenvalues == pytest.approx([explained_power(X, Y[:, 0])], rel=1e-9)
     expected = joint_response(data.eigenvalues[0], beta, noise)
-    found = theorem3(data.eigenvalues, beta, noise, 1)
+    found = general_response(data.eigenvalues, beta, noise, 1)
     assert (found.distortion, found.rate, found.objective) == pytest.approx(
         (expected.distortion, expected.rate, expected.objective), rel=1e-12
     )
@@ -134,7 +134,7 @@ def test_parallel_sources_are_its_case_of_y_equal_to_x() -> None:
     np.testing.assert_allclose(data.eigenvalues, powers, rtol=1e-12)
     assert data.residual == pytest.approx(0, abs=1e-12)
     betas = np.geomspace(2 * noise * powers[0], 4, 60)
-    found = theorem3(powers[::-1], betas, noise, 7)
+    found = general_response(powers[::-1], betas, noise, 7)
     filled = np.where(
         betas[:, None] < 2 * powers,
         betas[:, None] / 2 * (1 + np.log(2 * powers / betas[:, None])),
@@ -146,7 +146,7 @@ def test_parallel_sources_are_its_case_of_y_equal_to_x() -> None:
 
 def test_too_few_features_leave_out_the_smallest_eigenvalues() -> None:
     powers = np.array([0.5, 2.0, 0.1])
-    two, three = (theorem3(powers, 0.05, 0.01, n) for n in (2, 3))
+    two, three = (general_response(powers, 0.05, 0.01, n) for n in (2, 3))
     assert two.objective - three.objective == pytest.approx(
         0.1 - joint_response(0.1, 0.05, 0.01).objective
     )
@@ -154,7 +154,7 @@ def test_too_few_features_leave_out_the_smallest_eigenvalues() -> None:
     # Small β and little noise: what is left is reduced-rank regression, Eckart and Young's rest.
     X, Y = problem(3, 5, 4)
     data = joint_spectrum(X, Y)
-    rest = theorem3(data.eigenvalues, 1e-12, 1e-12, 2).objective
+    rest = general_response(data.eigenvalues, 1e-12, 1e-12, 2).objective
     assert rest == pytest.approx(data.eigenvalues[2:].sum(), rel=1e-6)
 
 
@@ -162,14 +162,14 @@ def test_a_feature_too_many_costs_only_below_0_db() -> None:
     powers = np.array([2.0, 0.5])
     for noise in (0.01, 1.0):
         assert idle_rate(noise) == 0
-        few, many = (theorem3(powers, 0.3, noise, n) for n in (2, 9))
+        few, many = (general_response(powers, 0.3, noise, n) for n in (2, 9))
         assert few.objective == many.objective
-    few, many = (theorem3(powers, 0.3, 4.0, n) for n in (2, 9))
+    few, many = (general_response(powers, 0.3, 4.0, n) for n in (2, 9))
     idle = 0.5 * (4 - 1 - np.log(4))
     assert idle_rate(4.0) == pytest.approx(idle)
     assert many.rate - few.rate == pytest.approx(7 * idle)
     assert many.objective - few.objective == pytest.approx(0.3 * 7 * idle)
-    assert theorem3(np.zeros(2), 0.3, 4.0, 2).objective == pytest.approx(0.3 * 2 * idle)
+    assert general_response(np.zeros(2), 0.3, 4.0, 2).objective == pytest.approx(0.3 * 2 * idle)
 
 
 def test_spectrum_by_its_definition() -> None:
@@ -183,7 +183,7 @@ def test_spectrum_by_its_definition() -> None:
     np.testing.assert_allclose(data.axes.T @ data.axes, np.eye(4), atol=1e-12)
     assert data.residual == pytest.approx(((Y - predicted) ** 2).sum() / len(X))
     assert len(joint_spectrum(X[:2], Y[:2]).eigenvalues) == 4  # fewer examples than targets
-    assert theorem3(joint_spectrum(X, 0 * Y).eigenvalues, 0.1, 0.01, 4).objective < 1e-300
+    assert general_response(joint_spectrum(X, 0 * Y).eigenvalues, 0.1, 0.01, 4).objective < 1e-300
 
 
 @given(st.integers(0, 10**6), betas, noises)
@@ -269,13 +269,16 @@ def test_the_price_is_concave_and_gives_theorem_2() -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: theorem3(np.array([1.0, -1.0]), 1, 0.1, 1), "eigenvalues = .*eigenvalues ≥ 0"),
-        (lambda: theorem3(np.array([]), 1, 0.1, 1), "eigenvalues"),
-        (lambda: theorem3(np.ones((2, 2)), 1, 0.1, 1), "eigenvalues"),
-        (lambda: theorem3(np.ones(2), 0, 0.1, 1), "beta = 0"),
-        (lambda: theorem3(np.ones(2), 1, -1, 1), "noise_variance = -1"),
-        (lambda: theorem3(np.ones(2), 1, 0.1, 0), "features = 0: give a whole number"),
-        (lambda: theorem3(np.ones(2), 1, 0.1, 1.5), "features = 1.5"),  # type: ignore[arg-type]
+        (
+            lambda: general_response(np.array([1.0, -1.0]), 1, 0.1, 1),
+            "eigenvalues = .*eigenvalues ≥ 0",
+        ),
+        (lambda: general_response(np.array([]), 1, 0.1, 1), "eigenvalues"),
+        (lambda: general_response(np.ones((2, 2)), 1, 0.1, 1), "eigenvalues"),
+        (lambda: general_response(np.ones(2), 0, 0.1, 1), "beta = 0"),
+        (lambda: general_response(np.ones(2), 1, -1, 1), "noise_variance = -1"),
+        (lambda: general_response(np.ones(2), 1, 0.1, 0), "features = 0: give a whole number"),
+        (lambda: general_response(np.ones(2), 1, 0.1, 1.5), "features = 1.5"),  # type: ignore[arg-type]
         (lambda: joint_spectrum(np.ones(3), np.ones(3)), r"X.shape = \(3,\)"),
         (lambda: joint_spectrum(np.ones((3, 1)), np.ones((2, 1))), r"Y.shape = \(2, 1\)"),
         (lambda: joint_spectrum(np.full((3, 1), np.nan), np.ones((3, 1))), r"X = \[nan\]"),
