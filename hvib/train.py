@@ -184,7 +184,10 @@ def trained(
                 if batch.begins:  # weights whose loss was just seen to be finite
                     state = _copy(model)
                 optimizer.zero_grad()
-                training.weighted(losses).backward()
+                loss = training.weighted(losses)
+                if training.method.beside:
+                    loss = loss + training.method.beside(one_of(model), batch.y)
+                loss.backward()
             optimizer.step()
         yield losses.detach()
 
@@ -276,6 +279,8 @@ def _fit_one(
         for losses in steps(model, data, run, device, kept):
             means.append(losses.mean())
             shown.update()
+    if finish := method_of(run).finish:
+        finish(one_of(model), data, run)
     model.eval()
     if not method_of(run).fixed:
         mark(model, run.method, (run.betas[0], run.betas[-1]))

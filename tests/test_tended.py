@@ -208,7 +208,7 @@ def test_what_needs_a_validation_split_or_a_length_says_so(digits: Data) -> None
 
 def test_a_loop_of_ones_own_is_told_what_it_would_lack() -> None:
     plain = System(mlp([64, 16]), mlp([8, 10]), AWGN(20), 8)
-    says = "method = '{}': it averages the weights or keeps the best, which a loop of yours has to"
+    says = "method = '{}': it does more in training than a step's loss says: use hvib.fit"
     gated = hyperize(plain, method="hyper-vib-averaged", betas=(1e-4, 1.0))
     with pytest.raises(ValueError, match=says.format("hyper-vib-averaged")):
         training_of(gated)

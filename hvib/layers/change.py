@@ -90,14 +90,17 @@ def move_hooks(source: nn.Module, target: nn.Module) -> None:
 
 
 class Scaled(nn.Module):
-    """h ⊙ s for a fixed s: what a gate on no layer of its own, such as an opening, folds to."""
+    """h ⊙ s + b for fixed s and b: what a gate on no layer of its own, as an opening, folds to."""
 
-    def __init__(self, s: Float[Tensor, " m"], trains: bool = True) -> None:
+    def __init__(
+        self, s: Float[Tensor, " m"], trains: bool = True, shift: Float[Tensor, " m"] | None = None
+    ) -> None:
         super().__init__()
         self.s = nn.Parameter(s, trains)
+        self.shift = None if shift is None else nn.Parameter(shift, trains)
 
     def forward(self, h: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch m"]:
-        return h * self.s
+        return h * self.s if self.shift is None else torch.addcmul(self.shift, h, self.s)
 
 
 def scaled(
@@ -113,7 +116,7 @@ def scaled(
     """
     s = s[0]
     if isinstance(layer, nn.Identity):
-        return Scaled(s, trains)
+        return Scaled(s, trains, None if shift is None else shift[0])
     # A norm without weights takes the scale as its weight.
     if is_norm(layer) and not layer.affine:
         layer.affine = True  # type: ignore[assignment]  # a bool

@@ -176,7 +176,9 @@ def grid_of(model: nn.Module) -> tuple[float, ...]:
 def warn_beyond(model: nn.Module, betas: Sequence[float]) -> None:
     """Warn of β beyond the range that a gated model was made for: its gates are guesses there."""
     known = made_for(model)
-    if known is None or known.betas is None:
+    # Gates that learn nothing have seen no β, and need none.
+    learnt = any(True for m in model.modules() if isinstance(m, Gate) for _ in m.parameters())
+    if known is None or known.betas is None or not learnt:
         return
     low, high = known.betas
     beyond = [beta for beta in betas if not low * 0.99 <= beta <= high * 1.01]

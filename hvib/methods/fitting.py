@@ -65,6 +65,8 @@ def fit_batches(
     method, where = method_of(run), torch_device(device)
     mend = "it trains several systems, one after another: give it Data"
     require(method.parts is None, "method", run.method, mend)
+    mend = "it ends with a fit on a validation split: give it Data"
+    require(method.finish is None, "method", run.method, mend)
     require_belongs(model, run, method)
     mend = f"it can be passed over once: for {run.epochs} epochs give a list or a DataLoader"
     again = run.epochs == 1 or not isinstance(batches, Iterator)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hvib import objective
 from hvib.check import require
+from hvib.data import Data
 from hvib.hyper import Gate
 from hvib.run import Run
 from hvib.system import Stacked, System
@@ -65,6 +66,11 @@ class Method:
     training ends with the averages (0: with the last weights)"""
     keeps_best: bool = False
     """training ends with the weights of the epoch that has the least objective on validation"""
+    beside: Callable[[System, Tensor], Tensor] | None = None
+    """a loss of its own, added to each step's: from the system that has just been passed the
+    step's examples, and their targets"""
+    finish: Callable[[System, Data, Run], None] | None = None
+    """what is fitted behind the training, on the validation split"""
     check: Callable[[Run], None] = lambda run: None
     """raises `ValueError` where a run's settings do not fit"""
     one_system_each: bool = False

@@ -189,8 +189,9 @@ def training_of(
     assert ends is not None
     generator = torch.Generator(device).manual_seed(seed)
     found = METHODS.find(name)
-    mend = "it averages the weights or keeps the best, which a loop of yours has to: use hvib.fit"
-    require(not (found.average or found.keeps_best), "method", name, mend)
+    mend = "it does more in training than a step's loss says: use hvib.fit"
+    more = found.average or found.keeps_best or found.beside or found.finish
+    require(not more, "method", name, mend)
     if not found.fixed:
         require_gates(system, found, (ends[0], ends[-1]))
     return Training(found, ends, shares, system.features, generator, system.distortion)
