@@ -63,10 +63,8 @@ def fit_batches(
         require(value is None, name, value, mend)
     run = run_of(model, None, epochs, **settings)
     method, where = method_of(run), torch_device(device)
-    mend = "it trains several systems, one after another: give it Data"
-    require(method.parts is None, "method", run.method, mend)
-    mend = "it ends with a fit on a validation split: give it Data"
-    require(method.finish is None, "method", run.method, mend)
+    mend = "it trains several systems, or ends on a validation split: give it Data"
+    require(not method.parts and not method.finish, "method", run.method, mend)
     require_belongs(model, run, method)
     mend = f"it can be passed over once: for {run.epochs} epochs give a list or a DataLoader"
     again = run.epochs == 1 or not isinstance(batches, Iterator)
