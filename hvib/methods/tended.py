@@ -15,6 +15,9 @@ WARM_UP = 0.2
 AVERAGE = 0.05
 """Over which share of the steps averages reach back."""
 
+REMEDIES = ("vib-warm-up", "vib-averaged", "vib-best-epoch")
+"""VIB with one remedy each."""
+
 _VIB = vib.DEFINED[0]
 _GATED = {method.name: method for method in hyper_vib.DEFINED}
 
