@@ -183,6 +183,15 @@ def test_on_the_default_scene_music_is_the_best(link: Link) -> None:
     np.testing.assert_allclose(few, estimate("MUSIC", m)[:5])
 
 
+@METHODS
+@LINKS
+def test_noise_does_not_move_a_short_delay_to_the_end_of_the_range(method: str, link: Link) -> None:
+    m = measured(given_paths(np.full((400, 1), 0.01), [1.0]), link, snr_db=10)
+    found = estimate(method, m)
+    assert np.abs(found).max() < 10
+    assert 0.3 < (found < 0).mean() < 0.7
+
+
 def test_weak_tones_say_less_about_the_slope() -> None:
     """Its variance is that of weighted regression, which no other weights reach."""
     rng = np.random.default_rng(0)

@@ -119,6 +119,9 @@ def test_errors_over_snr_are_of_each_estimator_and_of_the_bound(
     monkeypatch.setattr(ranging, "simulate", fewer)
     found = rms_over_snr(WIFI, (0, 40), {"ours": network}, 2.0)
     assert asked == [(1000, SEEDS["test"])] * 2
+    asked.clear()
+    rms_over_snr(WIFI, (20,), {}, 2.0, count=7)
+    assert asked == [(7, SEEDS["test"])]
     assert list(found) == [*CLASSICAL, "ours", "bound"]
     assert found["ours"] == pytest.approx([0.599585 * 3**0.5] * 2, rel=1e-4)
     expected = [SPEED_OF_LIGHT * one_path_bound(WIFI, snr) for snr in (0, 40)]
@@ -228,18 +231,26 @@ def test_excess_at_the_smallest_beta_is_told_of_four_methods() -> None:
 def test_errors_of_estimators_are_quoted_beside_the_bounds() -> None:
     scene = simulate(WIFI, 300, 3, multipath=ONE_PATH)
     errors = {"network, β = 10⁻⁶": np.array([0.1, 0.1, 0.7])}
+    errors |= {"network, β = 10⁻³": np.full(3, 0.2), "network, β = 1": np.full(3, 0.9)}
     errors |= {name: k + np.array([1.0, 1.0, 7.0]) for k, name in enumerate(CLASSICAL)}
     bound = one_path_bound(WIFI, 20)
     assert ranging_facts.error_facts(scene, errors) == {
-        **{"slope-rms": "4.12", "slope-median": "1.00"},
-        **{"fft-rms": "4.90", "fft-median": "2.00"},
-        **{"music-rms": "5.74", "music-median": "3.00"},
-        **{"posterior-rms": "6.63", "posterior-median": "4.00"},
-        **{"network-rms": "0.41", "network-median": "0.10"},
+        **{"count": "300", "numbers": "180"},
+        **{"slope-rms": "4.12", "slope-median": "1.00", "slope-largest": "7.0"},
+        **{"fft-rms": "4.90", "fft-median": "2.00", "fft-largest": "8.0"},
+        **{"music-rms": "5.74", "music-median": "3.00", "music-largest": "9.0"},
+        **{"posterior-rms": "6.63", "posterior-median": "4.00", "posterior-largest": "10.0"},
+        **{"network-rms": "0.41", "network-median": "0.10", "network-largest": "0.7"},
+        **{"middle-rms": "0.20", "middle-median": "0.20", "middle-largest": "0.2"},
         # Of one path all three bounds are the same, the first two told in cm.
         **dict.fromkeys(("bound", "one-path"), f"{29.9792458 * bound:.1f}"),
         "multipath-median": f"{bound:.3g}",
     }
+    assert ranging.error_rows(errors)[0] == {
+        **{"estimator": "network, β = 10⁻⁶", "median (m)": "0.10"},
+        **{"RMSE (m)": "0.41", "largest (m)": "0.7"},
+    }
+    assert [row["estimator"] for row in ranging.error_rows(errors)] == list(errors)
     several = ranging_facts.error_facts(simulate(WIFI, 300, 3), errors)
     assert several["one-path"] == f"{29.9792458 * bound:.1f}"
     assert float(several["multipath-median"]) > 2 * bound

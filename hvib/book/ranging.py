@@ -120,11 +120,12 @@ SETTINGS: dict[str, tuple[str, dict[str, float]]] = {
     "inverse FFT, −4 dB": ("inverse FFT", {"threshold_db": -4}),
     "inverse FFT, −7 dB": ("inverse FFT", {}),
     "inverse FFT, −10 dB": ("inverse FFT", {"threshold_db": -10}),
-    "MUSIC, 0.4 of the tones, −12 dB": ("MUSIC", {"subarray": 0.4}),
+    "MUSIC, 0.4 of the tones, −10 dB": ("MUSIC", {"subarray": 0.4}),
     "MUSIC, 0.55 of the tones, −8 dB": ("MUSIC", {"threshold_db": -8}),
-    "MUSIC, 0.55 of the tones, −12 dB": ("MUSIC", {}),
+    "MUSIC, 0.55 of the tones, −10 dB": ("MUSIC", {}),
+    "MUSIC, 0.55 of the tones, −12 dB": ("MUSIC", {"threshold_db": -12}),
     "MUSIC, 0.55 of the tones, −16 dB": ("MUSIC", {"threshold_db": -16}),
-    "MUSIC, 0.65 of the tones, −12 dB": ("MUSIC", {"subarray": 0.65}),
+    "MUSIC, 0.65 of the tones, −10 dB": ("MUSIC", {"subarray": 0.65}),
 }
 """settings that `setting_rows` compares; those without a change are the defaults"""
 
@@ -151,6 +152,19 @@ def setting_rows(link: Link, count: int) -> list[dict[str, str]]:
     ]
 
 
+def error_rows(errors: Mapping[str, Errors]) -> list[dict[str, str]]:
+    """Median, RMSE and largest error of each estimator, a row of a table for each."""
+    return [
+        {
+            "estimator": name,
+            "median (m)": f"{np.median(values):.2f}",
+            "RMSE (m)": f"{rms(values):.2f}",
+            "largest (m)": f"{values.max():.1f}",
+        }
+        for name, values in errors.items()
+    ]
+
+
 def quantile_rows(errors: Mapping[str, Errors]) -> list[dict[str, Any]]:
     """A hundred quantiles of each estimator's errors: the data behind `figures.error_cdfs`."""
     shares = np.linspace(0.005, 0.995, 100)
@@ -170,17 +184,18 @@ def estimates(measured: Measurements, networks: Networks, beta: float) -> dict[s
 
 
 def rms_over_snr(
-    link: Link, snrs: Sequence[float], networks: Networks, beta: float
+    link: Link, snrs: Sequence[float], networks: Networks, beta: float, count: int = 1000
 ) -> dict[str, list[float]]:
-    """RMSE in metres of each estimator, and of the bound, on 1,000 test channels at each SNR.
+    """RMSE in metres of each estimator, and of the bound, on test channels at each SNR.
 
     Args:
         snrs: of the measurement, in dB.
         beta: at which the networks infer.
+        count: number of channels.
     """
     found: dict[str, list[float]] = {}
     for snr in snrs:
-        scene = simulate(link, 1000, seed=SEEDS["test"], snr_db=snr)
+        scene = simulate(link, count, seed=SEEDS["test"], snr_db=snr)
         for name, delays in estimates(scene, networks, beta).items():
             found.setdefault(name, []).append(rms(error_m(scene, delays)))
         found.setdefault(BOUND, []).append(rms_of_bound(scene, snr))
@@ -217,14 +232,15 @@ def rows_at_snrs(
 
 
 def obstructed_rows(
-    link: Link, networks: Networks, beta: float, usual: Mapping[str, float]
+    link: Link, networks: Networks, beta: float, usual: Mapping[str, float], count: int = 1000
 ) -> list[dict[str, str]]:
-    """RMSE and median error of each estimator on 1,000 channels with an obstructed first path.
+    """RMSE and median error of each estimator on channels with an obstructed first path.
 
     Args:
         usual: RMSE in metres without the obstruction, by estimator.
+        count: number of channels.
     """
-    blocked = simulate(link, 1000, seed=SEEDS["test"], multipath=Multipath(obstructed=1.0))
+    blocked = simulate(link, count, seed=SEEDS["test"], multipath=Multipath(obstructed=1.0))
     found = estimates(blocked, networks, beta)
     errors = {name: error_m(blocked, delays) for name, delays in found.items()}
     return [

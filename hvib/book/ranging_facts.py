@@ -1,5 +1,6 @@
 """The numbers that the ranging pages quote, each page's as a dictionary of ready text."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,15 +52,18 @@ _SHORT = {
 
 
 def error_facts(scene: Measurements, errors: Mapping[str, Errors]) -> dict[str, str]:
-    """RMSE and median error of each estimator in metres, and what three bounds are.
+    """RMSE, median and largest error of each estimator in metres, and what three bounds are.
 
     Args:
-        errors: as of `all_errors`; the network is that at the first β.
+        errors: as of `all_errors`; `network` is that at the first β, `middle` that in the middle.
     """
-    facts = {}
-    for short, name in (_SHORT | {"network": next(iter(errors))}).items():
+    networks = [name for name in errors if name not in _SHORT.values()]
+    facts = {"count": f"{len(scene):,}", "numbers": str(2 * math.prod(scene.link.shape))}
+    named = {"network": networks[0], "middle": networks[len(networks) // 2]}
+    for short, name in (_SHORT | named).items():
         facts[f"{short}-rms"] = f"{rms(errors[name]):.2f}"
         facts[f"{short}-median"] = f"{np.median(errors[name]):.2f}"
+        facts[f"{short}-largest"] = f"{errors[name].max():.1f}"
     assert scene.paths is not None
     unknown = multipath_bound(scene[:200].paths, scene.link, 20)
     return facts | {

@@ -139,7 +139,7 @@ def _predictor(prior: Prior, tones: int) -> tuple[Complex[np.ndarray, " Q"], flo
 
 
 def _search(
-    root: Complex[np.ndarray, "N K"], count: int, prior: Prior, memory: int = 12, beam: int = 8
+    root: Complex[np.ndarray, "N K"], count: int, prior: Prior, memory: int = 24, beam: int = 8
 ) -> Roots:
     """Search the signs of all tones under one prior.
 
