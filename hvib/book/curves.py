@@ -10,9 +10,10 @@ from jaxtyping import Float
 
 from hvib.book.plan import plan, studies
 from hvib.check import require
-from hvib.ledger import Record, sweep
+from hvib.ledger import Record, on_record, sweep
 from hvib.methods import METHODS, Method
 from hvib.tasks import TASKS, Metric
+from hvib.tasks.task import ONE_RUN
 
 
 class Key(NamedTuple):
@@ -25,6 +26,9 @@ class Key(NamedTuple):
 
 VIB, PAPER, ORDERED = Key("vib"), Key("hyper-vib"), Key("hyper-vib-ordered")
 """The curves that most pages compare, all at the epochs of a VIB run."""
+
+FLEXIBLE, REFIT, ANSWER = map(Key, ONE_RUN)
+"""Those of the methods that train a plain answer once."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +138,9 @@ def task_label(task: str) -> str:
 
 def curves_of(task: str) -> dict[Key, list[Curve]]:
     """The curves of a task's page, from its records; what is not on record is trained now."""
-    planned = plan(task) + studies(task).get("a sixth", [])
-    return collect(sweep(planned))
+    beside = studies(task)
+    planned = plan(task) + beside.get("a sixth", [])
+    return collect([*sweep(planned), *on_record(beside.get("one run", []))])
 
 
 def study_curves(task: str, name: str) -> dict[Key, list[Curve]]:

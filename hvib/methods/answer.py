@@ -24,9 +24,11 @@ class Answer(nn.Module):
 
     Attributes:
         size: k.
+        ends: d, in how many numbers the network ends: logits, or real targets.
     """
 
     size: int
+    ends: int
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,6 +45,10 @@ class Answer(nn.Module):
     def expand(self, h: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch d"]:
         """What the network says for whitened answers: logits, or real targets in their unit."""
         raise NotImplementedError
+
+    def unit(self, said: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        """Numbers near 1 in the unit of the distortion: logits as they are."""
+        return said
 
     def learn(self, answer: Float[Tensor, "B k"], y: Shaped[Tensor, "B *k"]) -> Tensor:
         """The loss of each step, a scalar."""
@@ -92,7 +98,7 @@ class ClassAnswer(Answer):
 
     def __init__(self, plain: System, classes: int) -> None:
         super().__init__()
-        self.size = classes - 1
+        self.size, self.ends = classes - 1, classes
         mend = f"an answer among {classes} classes takes {self.size}: give as many at least"
         require(plain.features >= self.size, "features", plain.features, mend)
         self.device, self.features = plain.device, plain.features
@@ -132,7 +138,7 @@ class RealAnswer(Answer):
 
     def __init__(self, plain: System, targets: int) -> None:
         super().__init__()
-        self.size = targets
+        self.size = self.ends = targets
         self.device, self.network, self.features = plain.device, plain.network, plain.features
         # Sums and not a running mean, so that they do not depend on a memory.
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
@@ -159,6 +165,9 @@ class RealAnswer(Answer):
 
     def expand(self, h: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
         return self.centre.to(h) + self.spread.to(h) * h
+
+    def unit(self, said: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
+        return self.expand(said)
 
     def learn(self, answer: Float[Tensor, "B k"], y: Float[Tensor, "B k"]) -> Tensor:
         with torch.no_grad():

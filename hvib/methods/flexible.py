@@ -7,16 +7,18 @@ VIB; for real targets P is their variance.
 """
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hvib.check import require
 from hvib.data import Data, Split, reals
 from hvib.distortions.distortion import Distortion
 from hvib.hyper import Gate, Gated
-from hvib.methods.answer import Answer, answer_loss, answer_of, answers
+from hvib.methods.answer import Answer, ClassAnswer, answer_loss, answer_of, answers
 from hvib.methods.belonging import mark
 from hvib.methods.method import Method, Style
 from hvib.objective import gaussian_kl
@@ -100,6 +102,11 @@ class Codebook(nn.Module):
         return (1 - share)[:, None] * one_hot[left] + share[:, None] * one_hot[left + 1]
 
 
+def log_idle(noise_variance: float) -> float:
+    """Log θ² of an idle feature, which is received with the prior's variance and costs no rate."""
+    return math.log(max(1 - noise_variance, LEAST_VARIANCE))
+
+
 class _OfCode(Gate):
     """A gate that learns nothing: its numbers are those of a codebook."""
 
@@ -119,10 +126,8 @@ class Sending(_OfCode):
         k = code.gain.shape[1]
         scale = code.gain.new_zeros(len(log_beta), self.size)
         scale[:, :k] = code.gain
-        # What is received of a closed feature has the prior's variance, which costs no rate.
-        prior = max(1 - self.codebook.noise_variance, LEAST_VARIANCE)
         shift = code.gain.new_zeros(len(log_beta), self.size)
-        shift[:, n:] = math.log(prior)
+        shift[:, n:] = log_idle(self.codebook.noise_variance)
         shift[:, n : n + k] = code.variance.log()
         return scale.float(), shift.float()
 
@@ -162,26 +167,32 @@ class Receiver(nn.Module):
 
 
 def flexible(plain: System, *, classes: bool, betas: tuple[float, ...] = ()) -> System:
-    """A plain system as flexible VIB has it, not yet trained.
+    """A plain system as flexible VIB has it, not yet trained; `hvib.fit` knows how to train it.
 
     Args:
         plain: its modules are used, not copied. For classes only the device is: its first d − 1
             outputs become the answer. For real targets device and network together become it.
         classes: whether the targets are classes.
-        betas: where a refit may correct the code.
+        betas: where `fit` refits the code on validation data, ascending; nowhere by default.
 
     Raises:
-        ValueError: the system has fewer features than the answer has components.
+        ValueError: the system has fewer features than the answer has components, or the β do not
+            ascend.
     """
+    ascending = all(0 < a < b for a, b in pairwise((*betas, math.inf)))
+    require(ascending, "betas", betas, "give β > 0 in ascending order")
     answer = answer_of(plain, classes=classes)
     codebook = Codebook(answer, plain.channel.variance, betas)
-    return System(
+    system = System(
         Sender(answer, codebook, plain.features),
         Receiver(answer, codebook, plain.features),
         plain.channel,
         plain.features,
         plain.distortion,
     )
+    ends = (betas[0], betas[-1]) if betas else None
+    mark(system, "flexible-vib-refit" if betas else "flexible-vib", ends)
+    return system
 
 
 def _of_run(run: Run, betas: tuple[float, ...] = ()) -> System:
@@ -198,50 +209,73 @@ def _answers_to(answer: Answer, split: Split) -> Float[Tensor, "N k"]:
     return torch.cat([answer(reals(part.to(where))) for part in parts]).double()
 
 
+class _Cost(NamedTuple):
+    """C(β) of answers on validation data, for any factors of their code."""
+
+    answer: Answer
+    distortion: Distortion
+    noise_variance: float
+    h: Float[Tensor, "N k"]
+    y: Tensor
+    """of each draw's examples in turn"""
+
+    noise: Float[Tensor, "draws N k"]
+
+    def of(self, code: Code, logs: Float[Tensor, " 3"]) -> tuple[Tensor, Tensor]:
+        """Distortion and rate, with the factors' logarithms."""
+        gain, variance, decoder = (p * f for p, f in zip(code, logs.exp(), strict=True))
+        received = variance + self.noise_variance
+        z = gain * self.h + received.sqrt() * self.noise  # (draws, N, k)
+        rate = gaussian_kl(gain * self.h, received.expand_as(self.h)).mean()
+        said = self.answer.expand(decoder * z).flatten(0, 1)
+        return self.distortion(said, self.y).mean(), rate
+
+    def tells(self, code: Code, logs: Float[Tensor, " 3"]) -> bool:
+        """Whether the draws hold the decoder: without one wrong answer, it grows without end."""
+        if not isinstance(self.answer, ClassAnswer):
+            return True
+        return float(self.of(code, logs)[0]) * len(self.y) >= 1  # a wrong one costs about a nat
+
+
 def refit(system: System, data: Data, run: Run, *, draws: int = 4) -> None:
-    """Refit gain, deviation and decoder at each β of the run, to lower C(β) on validation data.
+    """Refit gain, variance and decoder at each β of the codebook: C(β) on validation data falls.
 
     The three factors start at 1, at the closed form, and all components share them. L-BFGS lowers
-    the objective (8) with fixed draws of the noise.
+    the objective (8) with fixed draws of the noise. Where then no class is answered wrongly in
+    any draw, which says nothing of how sure the network may be, the closed form stays.
 
     Args:
         draws: of the noise, for each example.
+
+    Raises:
+        ValueError: the system was made without β to refit at.
     """
     answer, split = answers(system.eval()), data.limited(run.limit).validation
+    codebook = next(m for m in system.modules() if isinstance(m, Codebook))
+    mend = "the system was made without any: give them as flexible(…, betas=…)"
+    require(bool(codebook.betas), "betas", codebook.betas, mend)
     h = _answers_to(answer, split)
     y = split.y.to(h.device).repeat(draws, *[1] * (split.y.dim() - 1))
     noise = torch.randn(draws, *h.shape, generator=torch.Generator().manual_seed(run.seed)).to(h)
-    codebook = next(m for m in system.modules() if isinstance(m, Codebook))
-    at_betas = torch.tensor(run.betas, dtype=torch.float64, device=h.device)
+    cost = _Cost(answer, system.distortion, codebook.noise_variance, h, y, noise)
+    at_betas = torch.tensor(codebook.betas, dtype=torch.float64, device=h.device)
     codes = closed_form(answer.power.to(h.device), at_betas, codebook.noise_variance)
-    for k, beta in enumerate(run.betas):
+    for k, beta in enumerate(codebook.betas):
         own = Code(*(part[k] for part in codes))
-        found = _best_factors(own, h, y, noise, beta, codebook.noise_variance, answer, system)
-        codebook.get_buffer("corrections")[k] = found
+        found = _best_factors(cost, own, beta)
+        if cost.tells(own, found):
+            codebook.get_buffer("corrections")[k] = found
 
 
-def _best_factors(
-    code: Code,
-    h: Float[Tensor, "N k"],
-    y: Tensor,
-    noise: Float[Tensor, "draws N k"],
-    beta: float,
-    noise_variance: float,
-    answer: Answer,
-    system: System,
-) -> Float[Tensor, " 3"]:
+def _best_factors(cost: _Cost, code: Code, beta: float) -> Float[Tensor, " 3"]:
     """The logarithms of the three factors at one β."""
-    logs = torch.zeros(3, dtype=torch.float64, device=h.device, requires_grad=True)
-    distortion: Distortion = system.distortion
+    logs = torch.zeros(3, dtype=torch.float64, device=cost.h.device, requires_grad=True)
     solver = torch.optim.LBFGS([logs], max_iter=60, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
         solver.zero_grad()
-        gain, variance, decoder = (p * f for p, f in zip(code, logs.exp(), strict=True))
-        received = variance + noise_variance
-        z = gain * h + received.sqrt() * noise  # (draws, N, k)
-        rate = gaussian_kl(gain * h, received.expand_as(h)).mean()
-        value = distortion(answer.expand(decoder * z).flatten(0, 1), y).mean() + beta * rate
+        distortion, rate = cost.of(code, logs)
+        value = distortion + beta * rate
         value.backward()
         return value
 

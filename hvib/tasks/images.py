@@ -91,6 +91,7 @@ def torchvision_images(
 def steps_and_twice(planned: Planned) -> dict[str, list[Run]]:
     """Plan the studies of every image task.
 
+    - `one run`: the other methods of one training run, at the epochs of a VIB run.
     - `steps`: the two methods between the paper's and the ordered one, *log* and *free*.
     - `twice`: VIB with twice the epochs, at every third β and for the first three seeds.
     """
@@ -99,6 +100,7 @@ def steps_and_twice(planned: Planned) -> dict[str, list[Run]]:
     third = planned.three_seeds(planned.vib_at(planned.grid[::3]))
     between = ("hyper-vib-log", "hyper-vib-free")
     return {
+        "one run": planned.one_run,
         "steps": [replace(run, method=method) for method in between for run in paper],
         "twice": [replace(run, epochs=2 * run.epochs) for run in third],
     }

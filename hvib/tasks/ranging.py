@@ -58,6 +58,7 @@ ranging
 def _studies(planned: Planned) -> dict[str, list[Run]]:
     """Plan the studies beside a ranging page's comparison.
 
+    - `one run`: the other methods of one training run, at the epochs of a VIB run.
     - `a sixth`: the ordered method with 1.3 times the epochs, which costs a sixth of the grid.
     - `parts`: *free*, *ordered*, and each half of the step from the former to the latter.
     - `limited power`: a device limited to unit power, for VIB at every third β and for the paper's
@@ -75,6 +76,7 @@ def _studies(planned: Planned) -> dict[str, list[Run]]:
     third, fourth = (planned.vib_at(planned.grid[::step]) for step in (3, 4))
     few = [run for run in fourth if run.seed == vib[0].seed]
     return {
+        "one run": planned.one_run,
         # A step of the ordered method costs more than VIB's, hence 1.3 and not 13 / 6.
         "a sixth": [replace(run, epochs=math.ceil(1.3 * run.epochs)) for run in ordered],
         "parts": [

@@ -1,7 +1,7 @@
 """A task as one value: what is inferred from which data, by which networks, at which settings."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from hvib.check import require
@@ -47,6 +47,10 @@ SQUARED_ERROR = Metric("MSE", "ns²", 1, 3, higher_is_better=False)
 """The mean squared error of a propagation time."""
 
 
+ONE_RUN = ("flexible-vib", "flexible-vib-refit", "hyper-vib-answer")
+"""Methods that train a plain answer once, and code it for each β."""
+
+
 @dataclass(frozen=True)
 class Planned:
     """The runs of a task's page, from which its studies derive theirs."""
@@ -76,6 +80,12 @@ class Planned:
         """The runs of a method that have as many epochs as a VIB run."""
         epochs = self.vib[0].epochs
         return [run for run in self.runs if (run.method, run.epochs) == (method, epochs)]
+
+    @property
+    def one_run(self) -> list[Run]:
+        """The methods of one training run that have no gates in what infers, seed by seed."""
+        paper = self.once("hyper-vib")
+        return [replace(run, method=method) for method in ONE_RUN for run in paper]
 
     def three_seeds(self, runs: Sequence[Run]) -> list[Run]:
         """Those of the first three seeds, for a study that is too dear for all."""
