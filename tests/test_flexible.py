@@ -23,6 +23,13 @@ from hvib.theory.linear import joint_response
 SMOKE = make_run("digits", "flexible-vib", "smoke", epochs=20)
 
 
+def built(name: str) -> System:
+    """The digits' system of a method, not trained."""
+    system = METHODS.find(name).build(replace(SMOKE, method=name))
+    assert isinstance(system, System)
+    return system
+
+
 @pytest.mark.parametrize("noise_variance", [1e-3, 0.01, 0.5, 2.0])
 @pytest.mark.parametrize("power", [0.5, 3.0, 800.0])
 def test_the_code_is_that_of_theorem_2(power: float, noise_variance: float) -> None:
@@ -115,7 +122,7 @@ def test_a_real_answer_counts_its_targets() -> None:
 
 
 def test_no_gradient_of_the_objective_reaches_the_answer() -> None:
-    system = METHODS.find("flexible-vib").build(SMOKE)
+    system = built("flexible-vib")
     x, y = torch.rand(1, 32, 1, 8, 8), torch.arange(32)[None] % 10
     with at(0.01):
         output = system(x, draw_noise(1, 32, 64, torch.Generator().manual_seed(0)))
@@ -129,7 +136,7 @@ def fitted() -> dict[str, System]:
     systems = {}
     for name in ("flexible-vib", "flexible-vib-refit"):
         run = replace(SMOKE, method=name)
-        systems[name] = METHODS.find(name).build(run)
+        systems[name] = built(name)
         fit(systems[name], load("digits"), run)
     return systems
 
@@ -199,14 +206,54 @@ def test_readers_fit_a_system_of_their_own() -> None:
     y = x.sum(1, keepdim=True)
     plain = System(mlp([5, 32, 8]), mlp([4, 32, 1]), AWGN(20.0), 4)
     system = flexible.flexible(plain, classes=False)
-    fit(system, Split(x, y), epochs=60, method="flexible-vib", batch_size=128, learning_rate=1e-2)
+    # It says its method itself, and β need not be given: the training has none.
+    fit(system, Split(x, y), epochs=60, batch_size=128, learning_rate=1e-2)
     assert evaluate(system, Split(x, y), [1e-4])[0]["metric"] < 0.3 * float(y.var())
+
+
+def test_a_system_made_with_betas_is_refitted_there() -> None:
+    data, betas = load("digits"), (1e-3, 0.03, 0.3)
+    plain = System(mlp([64, 128, 2 * 9]), mlp([9, 10]), AWGN(20.0), 9)
+    system = flexible.flexible(plain, classes=True, betas=betas)
+    fit(system, data, epochs=15, batch_size=128)
+    found = dict(system.named_buffers())["device.code.gate.codebook.corrections"]
+    assert found.shape == (3, 3)
+    assert (found.abs().amax(1) > 0.01).all()
+    rows = evaluate(system, data.test)  # over the range that it was refitted in
+    assert (rows[0]["beta"], rows[-1]["beta"]) == (betas[0], betas[-1])
+
+
+def always_right(betas: tuple[float, ...] = ()) -> tuple[System, Split]:
+    """Flexible VIB of examples that show their class, and no training."""
+    device = nn.Linear(10, 18, bias=False)
+    with torch.no_grad():
+        device.weight[:9] = math.sqrt(10) * simplex(10).T
+    plain = System(device, nn.Linear(9, 10), AWGN(20.0), 9)
+    y = torch.arange(500) % 10
+    return flexible.flexible(plain, classes=True, betas=betas), Split(F.one_hot(y, 10).float(), y)
+
+
+def test_a_refit_on_right_answers_alone_keeps_the_closed_form() -> None:
+    # But for the last β all are answered rightly in all draws, so that nothing holds the decoder.
+    betas = (1e-5, 1e-4, 1e-3, 1e-2, 0.1)
+    (plain, split), (system, _) = always_right(), always_right(betas)
+    flexible.refit(system, Data(split, split, split), replace(SMOKE, method="flexible-vib-refit"))
+    closed, refitted = (
+        [r["objective"] for r in evaluate(s, split, betas, draws=16)] for s in (plain, system)
+    )
+    assert all(b < 1.1 * a for a, b in zip(closed, refitted, strict=True))
+    assert refitted[-1] < 0.6 * closed[-1]
 
 
 def test_wrong_use_is_refused() -> None:
     plain = System(nn.Linear(3, 4), nn.Linear(2, 10), AWGN(20.0), 2)
     with pytest.raises(ValueError, match=r"features = 2.*takes 9"):
         flexible.flexible(plain, classes=True)
+    for betas in ((0.1, 0.01), (0.1, 0.1), (0.0, 0.1)):
+        with pytest.raises(ValueError, match="ascending"):
+            flexible.flexible(plain, classes=False, betas=betas)
+    with pytest.raises(ValueError, match=r"betas = \(\).*made without any"):
+        flexible.refit(flexible.flexible(plain, classes=False), load("digits"), SMOKE)
     with pytest.raises(ValueError, match="sends no answer"):
         answers(plain)
     system = METHODS.find("flexible-vib").build(SMOKE)
