@@ -23,6 +23,7 @@ from hvib.book.search import (
     than_grid,
 )
 from hvib.ledger import Record, obtaining
+from hvib.methods import METHODS
 from hvib.run import Run
 from hvib.tasks import ACCURACY, SQUARED_ERROR, TASKS, make_run
 
@@ -83,6 +84,18 @@ def test_costs_are_in_whole_runs() -> None:
     assert [r.epochs for r in asked] == [2] * 13 + [7] * 4 + [20]
     assert asked[-1].betas == (pytest.approx(1e-2),)
     assert found[-1].runs == pytest.approx((13 * 2 + 4 * 7 + 20) / 20)
+
+
+@pytest.mark.parametrize(
+    ("key", "method"), [("flexible", "flexible-vib"), ("answer", "hyper-vib-answer")]
+)
+def test_a_method_that_trains_once_is_a_search_of_one_run(key: str, method: str) -> None:
+    obtain, asked = world()
+    (found,) = course(key, RUN, obtain)
+    assert asked == [replace(RUN, method=method)]
+    assert found.runs == pytest.approx(1)
+    assert found.beta == pytest.approx(1e-2)
+    assert SEARCHES[key].label == METHODS.find(method).label
 
 
 def test_chance_follows_the_seed() -> None:

@@ -19,7 +19,7 @@ from hvib.ranging.simulate import (
     examples,
     simulate,
 )
-from hvib.tasks import ACCURACY, SQUARED_ERROR, TASKS, Metric, load, make_run, ranging
+from hvib.tasks import ACCURACY, SQUARED_ERROR, TASKS, Metric, friedman, load, make_run, ranging
 from hvib.tasks.cifar10 import cifar10
 from hvib.tasks.images import MissingData
 from hvib.tasks.mnist import mnist
@@ -118,6 +118,20 @@ def test_data_are_loaded_once_and_anew_from_another_loader(register: Register) -
     other = replace(TASKS.find("digits"), load=lambda: Data(shifted, shifted, shifted))
     register(other)
     assert load("digits").test is shifted
+
+
+def test_the_least_error_of_friedman_s_regression_is_known() -> None:
+    from sklearn.datasets import make_friedman1
+
+    x, y = make_friedman1(200, noise=0.0, random_state=3)
+    torch.testing.assert_close(
+        friedman.inference(torch.from_numpy(x)), torch.from_numpy(y)[:, None]
+    )
+    data = load("friedman")
+    errors = [(s.y - friedman.inference(s.x)).square().mean().item() for s in data.splits]
+    assert errors == pytest.approx([friedman.NOISE**2] * 3, rel=0.06)
+    assert [len(s) for s in data.splits] == list(friedman.SIZES.values())
+    assert len(torch.cat([s.y for s in data.splits]).unique()) > 29_000  # three sets of draws
 
 
 def test_unknown_task_lists_the_known() -> None:

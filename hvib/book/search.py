@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hvib import ledger
-from hvib.book.curves import Key, collect, label_of, paper_tasks
+from hvib.book.curves import ANSWER, FLEXIBLE, Key, collect, label_of, paper_tasks
 from hvib.book.plan import SEEDS
 from hvib.book.yardstick import yardstick
 from hvib.check import require_known
@@ -122,6 +122,8 @@ SEARCHES: dict[str, Search] = {
     "hyper-2x": _of_curve(Key("hyper-vib", 2)),
     "hyper-free": _of_curve(Key("hyper-vib-free")),
     "hyper-ordered": _of_curve(Key("hyper-vib-ordered")),
+    "flexible": _of_curve(FLEXIBLE),
+    "answer": _of_curve(ANSWER),
 }
 """The searches by key."""
 
