@@ -21,6 +21,7 @@ from hvib.book.curves import (
 from hvib.book.statistics import (
     at_selected,
 )
+from hvib.tasks.task import ONE_RUN
 
 
 def test_records_become_curves_by_method_epochs_and_seed() -> None:
@@ -66,6 +67,13 @@ def test_beta_is_selected_on_validation_and_reported_on_test() -> None:
 def test_the_smallest_error_is_selected() -> None:
     (curve,) = collect([fake("hyper-vib", 0, error, task="bluetooth")])[PAPER]
     assert curve.betas[curve.selected] == pytest.approx(3.16228e-3)  # the largest on a tie
+
+
+def test_a_system_for_all_betas_is_told_from_one_of_a_grid() -> None:
+    grids = ("vib", "vib-batched", "vib-warm")
+    records = [fake(name, 0, vib, betas=(1e-3,)) for name in (*grids, *ONE_RUN, PAPER.method)]
+    found = {key.method: group[0].for_all_betas for key, group in collect(records).items()}
+    assert found == dict.fromkeys(grids, False) | dict.fromkeys((*ONE_RUN, PAPER.method), True)
 
 
 def test_recorded_curves_are_those_of_a_task_s_page() -> None:

@@ -47,6 +47,20 @@ def test_excess_figure_has_a_panel_for_each_split(curves: dict[Key, list[Curve]]
     ]
 
 
+def test_excess_figure_shows_every_method_but_vib_on_a_wide_axis_too() -> None:
+    records = [fake("vib", seed, vib, betas=(beta,)) for seed in range(2) for beta in BETAS]
+    plain = [fake("flexible-vib", s, vib, objective=lambda b: 2.5 * (0.1 + b)) for s in range(2)]
+    panels = figures.excess_over_beta(collect(records + plain), wide=True).axes
+    for axes in panels:
+        _, ours = axes.get_lines()
+        assert ours.get_ydata() == pytest.approx([150] * 13)
+        assert axes.get_yscale() == "symlog"
+    low, high = panels[0].get_ylim()
+    assert low <= 0 < 150 <= high < 300  # no wider than its curves
+    assert {t.get_text() for t in panels[1].texts} == {"VIB", "Flexible VIB"}
+    plt.close("all")
+
+
 def test_tasks_have_a_panel_each_in_their_own_unit(curves: dict[Key, list[Curve]]) -> None:
     errors = collect([fake("hyper-vib-free", s, error, task="wifi") for s in range(2)])
     figure = figures.metric_of_tasks({"mnist": curves, "a room": errors})

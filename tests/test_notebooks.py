@@ -131,8 +131,8 @@ def _expected(named: str, dataset: str) -> list[Run]:
     if named == "ranging-studies":
         return [run for task in RANGING for run in page(task, "smoke", **settings)]
     if named in RANGING:  # the other studies have the page of both links
-        sixth = studies(dataset, "smoke", **settings)["a sixth"]
-        return plan(dataset, "smoke", **settings) + sixth
+        beside = studies(dataset, "smoke", **settings)
+        return plan(dataset, "smoke", **settings) + beside["a sixth"] + beside["one run"]
     if named not in TASKS.all():
         return []
     # The digits' studies are those of MNIST, for which they stand in.

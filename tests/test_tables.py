@@ -123,6 +123,48 @@ def test_prose_quotes_each_method() -> None:
     assert facts["machine"] == "CPU, 1 thread, bfloat16 products"
 
 
+def one_run_beside_vib() -> dict[Key, list[Curve]]:
+    """Flexible VIB on two of VIB's three seeds: below it at small β, above in the middle."""
+    stretches = lambda b: 0.8 if b < 9e-4 else 1.5 if b < 0.11 else 1.1  # noqa: E731
+    records = [fake("vib", s, error, betas=(b,), task="wifi") for s in range(3) for b in BETAS]
+    records += [
+        fake(
+            *("flexible-vib", s, lambda b: 0.9 * error(b)),
+            objective=lambda b: stretches(b) * (0.1 + b),
+            task="wifi",
+            seconds=12.0,
+        )
+        for s in (2, 0)
+    ]
+    return collect(records)
+
+
+def test_methods_of_one_run_stand_beside_the_grid() -> None:
+    head, grid, ours = lines(figures.one_run_table(one_run_beside_vib()))
+    assert head.split(" | ")[1:3] == ["time (VIB runs)", "test MSE at the β selected (ns²)"]
+    assert grid == "| VIB | 13.00 | 0.200 ± 0.000 |  |  |  | 3 |"
+    mean = (6 * -20 + 5 * 50 + 2 * 10) / 13
+    cells = f"{mean:.1f} ± 0.0 | {mean:.1f} ± 0.0 | +50.0% at β = 10⁻³"
+    assert ours == f"| Flexible VIB | 1.20 | 0.180 ± 0.000 | {cells} | 2 |"
+
+
+def test_prose_quotes_stretches_of_the_betas() -> None:
+    facts = figures.facts_of_stretches(one_run_beside_vib())
+    assert facts == {
+        "flexible-vib-small": "20% below",
+        "flexible-vib-middle": "50% above",
+        "flexible-vib-large": "10% above",
+        "flexible-vib-gain": "10 ± 0% better",
+    }
+    few = (0.1, 0.32)
+    records = [fake("vib", 0, vib, betas=(b,)) for b in few] + [
+        fake("hyper-vib", 0, vib, betas=few)
+    ]
+    facts = figures.facts_of_stretches(collect(records))
+    assert facts["hyper-small"] == "no β of"
+    assert facts["hyper-middle"] == "within 0.5% of"
+
+
 def test_methods_are_quoted_by_short_names() -> None:
     keys = VIB, Key("vib-batched"), PAPER, Key("hyper-vib-ordered", 2), Key("hyper-vib", 1.3)
     assert [quoted_as(key) for key in keys] == [

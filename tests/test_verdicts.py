@@ -7,12 +7,16 @@ import pytest
 from made_up import BETAS, against_grid, error, fake, vib
 
 from hvib.book.curves import (
+    ANSWER,
+    FLEXIBLE,
     ORDERED,
     PAPER,
+    REFIT,
     VIB,
     Curve,
     Key,
     collect,
+    label_of,
 )
 from hvib.book.statistics import (
     compare,
@@ -251,6 +255,24 @@ def test_a_best_response_is_below_vib_nowhere_far_above_and_cheap(
     ours, vib = against_grid(objective, seconds)
     assert best_response(compare(ours, vib), runs_of(ours, vib)) == ends
     assert best_response_alone(ours, vib) == "2 of 2"
+
+
+@pytest.mark.parametrize("key", [FLEXIBLE, REFIT, ANSWER])
+def test_methods_of_one_run_are_judged_by_their_seeds_and_without_longer_runs(key: Key) -> None:
+    records = [fake("vib", seed, vib, betas=(b,)) for seed in range(5) for b in BETAS]
+    better = lambda beta: min(vib(beta) + 0.005, 1.0)  # noqa: E731
+    records += [fake(key.method, seed, better, seconds=15.0) for seed in (0, 2, 4)]
+    curves = collect(records)
+    verdicts = judge(curves, key)
+    assert verdicts["time"].measured == "88.5% less"
+    assert "twice" not in verdicts["time"].test
+    assert verdicts["rivals"].claim == f"{label_of(key)} outperforms or rivals VIB for all β"
+    assert (verdicts["best"].measured, verdicts["best"].outcome) == (
+        "0.5 ± 0 points better",
+        "holds",
+    )
+    assert verdicts["rivals"].alone == ("holds",) * 3  # the seeds that both have
+    assert best_response_alone(curves[key], curves[VIB]) == "3 of 3"
 
 
 def test_the_cheapest_match_is_within_a_percent_of_the_grid() -> None:

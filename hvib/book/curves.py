@@ -50,6 +50,11 @@ class Curve:
         return METHODS.find(self.key.method)
 
     @property
+    def for_all_betas(self) -> bool:
+        """Whether it is of one system that answers every β, as no VIB is."""
+        return not self.method.fixed
+
+    @property
     def betas(self) -> Float[np.ndarray, " beta"]:
         """The β it answers for, ascending."""
         return self.column("beta", "test")

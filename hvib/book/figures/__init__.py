@@ -17,6 +17,14 @@ from hvib.book.figures.fair import (
     remedies_table,
 )
 from hvib.book.figures.linear import regret_of_known
+from hvib.book.figures.one_run import (
+    cost_by_method,
+    excess_over_others,
+    excess_rows,
+    lowest_table,
+    standing_table,
+    words_table,
+)
 from hvib.book.figures.optimum import (
     gap_beside_excess,
     gap_rows,
@@ -25,7 +33,12 @@ from hvib.book.figures.optimum import (
     water_filling,
 )
 from hvib.book.figures.page import download, quote, rerun_note, table
-from hvib.book.figures.quotes import elsewhere, facts_of, facts_of_gates
+from hvib.book.figures.quotes import (
+    elsewhere,
+    facts_of,
+    facts_of_gates,
+    facts_of_stretches,
+)
 from hvib.book.figures.ranging import delay_profiles, error_cdfs, over_snr
 from hvib.book.figures.results import (
     mean_excess_table,
@@ -55,6 +68,7 @@ from hvib.book.figures.tables import (
     excess_cells,
     excess_table,
     match_table,
+    one_run_table,
     rate_table,
     table_by_task,
     table_one,
@@ -92,6 +106,7 @@ __all__ = [
     "changes_table",
     "chosen_table",
     "claims_table",
+    "cost_by_method",
     "cost_rows",
     "cost_table",
     "delay_profiles",
@@ -106,19 +121,24 @@ __all__ = [
     "excess_cells",
     "excess_of_tasks",
     "excess_over_beta",
+    "excess_over_others",
+    "excess_rows",
     "excess_table",
     "facts_of",
     "facts_of_gates",
+    "facts_of_stretches",
     "gap_beside_excess",
     "gap_rows",
     "gap_table",
     "information_plane",
     "leads_table",
+    "lowest_table",
     "match_table",
     "mean_excess_table",
     "metric_of_tasks",
     "metric_over_beta",
     "objective_and_bounds",
+    "one_run_table",
     "open_features",
     "outcome_rows",
     "over_beta",
@@ -136,6 +156,7 @@ __all__ = [
     "search_table",
     "searches_of_tasks",
     "searches_table",
+    "standing_table",
     "survivors",
     "table",
     "table_by_task",
@@ -146,4 +167,5 @@ __all__ = [
     "verdict_table",
     "water_filling",
     "with_interval",
+    "words_table",
 ]

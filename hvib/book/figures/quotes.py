@@ -5,9 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from hvib.book.curves import VIB, Curve, Curves, Key
+from hvib.book.fair import MIDDLE
 from hvib.book.figures.tables import best_metric
-from hvib.book.statistics import compare, excess, over_seeds, runs_of, training_seconds
+from hvib.book.statistics import (
+    compare,
+    excess,
+    interval,
+    over_seeds,
+    paired,
+    runs_of,
+    shared_betas,
+    training_seconds,
+)
 from hvib.book.text import above, beta_text
+from hvib.book.yardstick import yardstick
 
 
 def quoted_as(key: Key) -> str:
@@ -22,8 +33,8 @@ def facts_of(curves: Curves) -> dict[str, str]:
     `best`: the test metric at the β selected, with its interval; `seconds`: training time of
     the whole curve; `runs`: the same in VIB runs; `speedup`: the grid's time over it; `bits` and
     `power`: rate and transmitted power at the smallest β; `end`: the objective at the largest. Of
-    each Hyper-VIB also its test excess: `excess`, the mean over β; `worst` and `worst-beta`, the
-    largest and where it is; `end-excess`, at the largest β.
+    what answers every β also its test excess: `excess`, the mean over β; `worst` and `worst-beta`,
+    the largest and where it is; `end-excess`, at the largest β.
     """
     grid = training_seconds(curves[VIB])
     facts = {"seeds": str(len(curves[VIB]))}
@@ -40,7 +51,7 @@ def facts_of(curves: Curves) -> dict[str, str]:
             f"{name}-end": f"{over_seeds(group, 'objective').mean[-1]:.2f}",
             f"{name}-parameters": f"{group[0].parameters:,}",
         }
-        if group[0].method.hypernetwork:
+        if group[0].for_all_betas:
             vib = curves[VIB]
             found = compare(group, vib)
             facts |= {
@@ -54,6 +65,32 @@ def facts_of(curves: Curves) -> dict[str, str]:
         f"{machine['name']}, {machine['threads']} "
         f"thread{'s' * (machine['threads'] > 1)}, {machine['products']} products"
     )
+    return facts
+
+
+def facts_of_stretches(curves: Curves) -> dict[str, str]:
+    """How each method of one run compares with VIB at small, middle and large β, on test data.
+
+    `small`, `middle`, `large`: its mean excess over the β below, within and beyond `MIDDLE`;
+    `gain`: by how much its metric at the smallest β is better than VIB's, paired by seed.
+    """
+    vib, facts = curves[VIB], {}
+    for key, group in curves.items():
+        if not group[0].for_all_betas:
+            continue
+        name, over_beta = quoted_as(key), excess(group, vib, "test").mean
+        # A little beyond the middle β, which rounding may put on either side of its ends.
+        ends = MIDDLE[0] / 1.2, MIDDLE[1] * 1.2
+        stretch = np.searchsorted(ends, shared_betas(group, vib))
+        for k, what in enumerate(("small", "middle", "large")):
+            within = over_beta[stretch == k]
+            facts[f"{name}-{what}"] = above(float(within.mean())) if len(within) else "no β of"
+        by = yardstick(group[0].metric)
+        behind = [
+            by.worse(*(curve.column("metric", "test")[:1] for curve in pair))[0]
+            for pair in paired(group, vib)
+        ]
+        facts[f"{name}-gain"] = by.among_seeds(interval(np.array(behind)))
     return facts
 
 

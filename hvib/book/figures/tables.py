@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from IPython.display import Markdown
 
-from hvib.book.curves import PAPER, VIB, Curve, Groups, label_of, task_label
+from hvib.book.curves import PAPER, VIB, Curve, Groups, Name, label_of, task_label
 from hvib.book.figures.page import table
 from hvib.book.figures.tasks import Tasks
 from hvib.book.statistics import (
@@ -67,6 +67,23 @@ def excess_table(curves: Groups, vib: Sequence[Curve]) -> Markdown:
     """The excess of each method against VIB, and its test metric at the β selected."""
     return table(
         {"method": label_of(name)} | excess_cells(compare(group, vib)) | selected_cell(group)
+        for name, group in curves.items()
+    )
+
+
+def one_run_table(curves: Groups) -> Markdown:
+    """Methods of one training run beside VIB's grid: their time, metric and excess."""
+    vib = curves[VIB]
+
+    def compared(name: Name, group: Sequence[Curve]) -> dict[str, str]:
+        cells = excess_cells(compare(group, vib))
+        return dict.fromkeys(cells, "") if name == VIB else cells
+
+    return table(
+        {"method": label_of(name), "time (VIB runs)": f"{runs_of(group, vib):.2f}"}
+        | selected_cell(group)
+        | compared(name, group)
+        | {"seeds": len(group)}
         for name, group in curves.items()
     )
 
@@ -189,12 +206,12 @@ def table_one(tasks: Tasks) -> Markdown:
 
 
 def best_response_table(tasks: Tasks) -> Markdown:
-    """Whether each Hyper-VIB of each task is a best response for every β, and at what cost."""
+    """Whether each method of one system is a best response for every β, and at what cost."""
     rows = []
     for task, curves in tasks.items():
         vib = curves[VIB]
         for name, ours in curves.items():
-            if not ours[0].method.hypernetwork:
+            if not ours[0].for_all_betas:
                 continue
             found, runs = compare(ours, vib), runs_of(ours, vib)
             rows.append(

@@ -166,12 +166,17 @@ def excess_of_tasks(tasks: Tasks) -> Figure:
         beta_axis(axes, curves)
         ours = {name: group for name, group in curves.items() if name != VIB}
         _draw_excesses(axes, ours, curves[VIB], "test")
-        axes.set_yscale("symlog", linthresh=10)
-        ticks = (-30, -10, 0, 10, 30, 100, 300)
-        axes.set_yticks(ticks, change_ticks(ticks))
+        _wide_axis(axes)
         axes.set_ylabel("excess (% of VIB's objective)")
 
     return _task_panels(tasks, draw)
+
+
+def _wide_axis(axes: Axes) -> None:
+    """An axis of excesses that is linear within ±10% and logarithmic beyond."""
+    axes.set_yscale("symlog", linthresh=10)
+    ticks = (-30, -10, 0, 10, 30, 100, 300)
+    axes.set_yticks(ticks, change_ticks(ticks))
 
 
 def _draw_excesses(
@@ -195,14 +200,21 @@ def _ring_selected(axes: Axes, name: Name, group: Sequence[Curve]) -> None:
         axes.plot(*where, "o", markersize=9, fillstyle="none", color=method_style(name).color)
 
 
-def excess_over_beta(curves: Groups) -> Figure:
-    """Relative excess over VIB over β, on training and on test data: mean and interval."""
+def excess_over_beta(curves: Groups, *, wide: bool = False) -> Figure:
+    """Relative excess over VIB over β, on training and on test data: mean and interval.
+
+    Args:
+        wide: draw on an axis that is linear within ±10% and logarithmic beyond.
+    """
     figure, panels = plt.subplots(1, 2, figsize=(9.5, 4.0), sharey=True)
-    ours = {name: group for name, group in curves.items() if group[0].method.hypernetwork}
+    ours = {name: group for name, group in curves.items() if name != VIB}
     for axes, split in zip(panels, ("train", "test"), strict=True):
         beta_axis(axes, curves)
         ends = _draw_excesses(axes, ours, curves[VIB], split)
         axes.set_title(f"{split} objective")
+    if wide:
+        _wide_axis(panels[0])
+        panels[0].autoscale(axis="y")  # which the ticks had widened
     panels[0].set_ylabel("excess over VIB (%)")
     label_directly(panels[1], ends)
     return figure
