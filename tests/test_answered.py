@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hvib import AWGN, Split, System, at, evaluate, fit, fold
+from hvib import AWGN, Split, System, at, evaluate, fit, fold, mlp
 from hvib.hyper import hyperize
 from hvib.methods import METHODS
 from hvib.methods.answer import answers
@@ -131,6 +131,19 @@ def test_it_serves_real_targets() -> None:
     fit(system, split, epochs=30, method=run.method, batch_size=128)
     rows = evaluate(system, split, [1e-4, 1e-1])
     assert rows[0]["metric"] < 0.3 * float(split.y.var())
+
+
+def test_fit_knows_the_method_of_a_readers_own_system() -> None:
+    x = torch.randn(512, 5, generator=torch.Generator().manual_seed(0))
+    split = Split(x, (x[:, 0] > 0).long())
+    system = answered(
+        System(mlp([5, 16, 8]), mlp([4, 2]), AWGN(20.0), 4), (1e-3, 0.1), 0, classes=True
+    )
+    fit(system, split, epochs=60, batch_size=128, learning_rate=1e-2)
+    rows = evaluate(system, split)  # at the grid that it was made for
+    assert rows[0]["metric"] > 0.9
+    with pytest.raises(ValueError, match=r"betas = \(0\.1, 0\.001\).*ascending"):
+        answered(System(mlp([5, 8]), mlp([4, 2]), AWGN(20.0), 4), (0.1, 1e-3), 0, classes=True)
 
 
 def test_too_few_features_are_refused() -> None:

@@ -6,6 +6,8 @@ learn in the same steps, and no gradient passes from the code to the answer. At 
 then uses the gated code or the closed form of flexible VIB, as the validation split has it.
 """
 
+import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -160,17 +162,19 @@ class Decoder(nn.Module):
 
 
 def answered(plain: System, betas: tuple[float, ...], seed: int, *, classes: bool) -> System:
-    """A plain system as a plain answer and a gated code of it, not yet trained.
+    """A plain system as a plain answer and a gated code of it; `hvib.fit` knows how to train it.
 
     Args:
-        plain: its modules are used, not copied.
+        plain: its modules are used, not copied: for classes only the device, as `flexible` has it.
         betas: the grid of β at which one code is chosen; its ends are the range that it is for.
         seed: of the gated code's initial parameters.
         classes: whether the targets are classes.
 
     Raises:
-        ValueError: the system has fewer features than both codes take.
+        ValueError: the system has fewer features than both codes take, or the β do not ascend.
     """
+    ascending = len(betas) > 0 and all(0 < a < b for a, b in pairwise((*betas, math.inf)))
+    require(ascending, "betas", betas, "give β > 0 in ascending order, as beta_grid() does")
     answer = answer_of(plain, classes=classes)
     mend = f"both codes of an answer of {answer.size} numbers take more: give as many at least"
     require(plain.features > answer.size, "features", plain.features, mend)
@@ -188,13 +192,15 @@ def answered(plain: System, betas: tuple[float, ...], seed: int, *, classes: boo
     assert isinstance(gated, System)  # for mypy
     codebook, choice = Codebook(answer, plain.channel.variance), Choice(betas)
     mask = Mask(choice, used, answer.size, plain.features, log_idle(plain.channel.variance))
-    return System(
+    system = System(
         Coder(answer, gated.device, Sending(2 * answer.size, codebook), mask, plain.features),
         Decoder(answer, gated.network, Receiving(answer.size, codebook), choice, used),
         plain.channel,
         plain.features,
         plain.distortion,
     )
+    mark(system, "hyper-vib-answer", (betas[0], betas[-1]))
+    return system
 
 
 def choose(system: System, data: Data, run: Run) -> None:
@@ -209,11 +215,8 @@ def choose(system: System, data: Data, run: Run) -> None:
 
 
 def _of_run(run: Run) -> System:
-    system = answered(
-        build(run), run.betas, run.seed, classes=TASKS.find(run.task).metric.of_classes
-    )
-    mark(system, run.method, (run.betas[0], run.betas[-1]))
-    return system
+    classes = TASKS.find(run.task).metric.of_classes
+    return answered(build(run), run.betas, run.seed, classes=classes)
 
 
 DEFINED = (
