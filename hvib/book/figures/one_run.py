@@ -1,0 +1,158 @@
+"""The table of all methods of one training run, and how far each is above the others' envelope."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+
+from hvib.book.curves import VIB, Curves, Key, label_of, task_label
+from hvib.book.figures.page import table
+from hvib.book.figures.style import beta_axis, change_ticks, draw_interval, method_style
+from hvib.book.figures.tasks import task_axes
+from hvib.book.one_run import WORDS, Memory, Standing, lowest_at
+from hvib.book.optimum import envelope, excess_over_envelope
+from hvib.book.statistics import Interval, runs_of
+from hvib.book.text import beta_text, percent, with_interval
+
+
+def words_table(keys: Sequence[Key]) -> Markdown:
+    """What each method trains, has to know beforehand, and can do when it is finished."""
+    return table(
+        {
+            "method": label_of(key),
+            "trains": WORDS[key].trains,
+            "has to know": WORDS[key].knows,
+            "finished, it answers": WORDS[key].deployed,
+        }
+        for key in keys
+    )
+
+
+def cost_by_method(
+    tasks: Mapping[str, Curves],
+    memory: Mapping[tuple[str, Key], Memory],
+    device: Mapping[tuple[str, Key], float],
+) -> Markdown:
+    """Parameters, time and memory of each method on some tasks, VIB's grid first.
+
+    Args:
+        memory: of one training step, by task and method.
+        device: the share of the parameters that are the device's, likewise.
+    """
+    keys = [key for key in WORDS if any(key in curves for curves in tasks.values())]
+
+    def cells(task: str, key: Key) -> dict[str, str]:
+        curves, name = tasks[task], task_label(task)
+        heads = ("more parameters (%)", "time (VIB runs)", "memory of a step (MB)", "at the device")
+        if key not in curves:
+            return dict.fromkeys([f"{name}: {head}" for head in heads], "")
+        own, plain = (curves[k][0].parameters for k in (key, VIB))
+        found = (
+            f"{100 * (own / plain - 1):.1f}",
+            f"{runs_of(curves[key], curves[VIB]):.2f}",
+            f"{memory[task, key].megabytes:.1f}",
+            f"{device[task, key]:.0%}",
+        )
+        return {f"{name}: {head}": cell for head, cell in zip(heads, found, strict=True)}
+
+    return table(
+        {"method": label_of(key)}
+        | {head: cell for task in tasks for head, cell in cells(task, key).items()}
+        for key in keys
+    )
+
+
+def _stretch(betas: Sequence[float], grid: Sequence[float]) -> str:
+    """Values of a grid as prose has them: 10⁻⁶ to 10⁻⁴, 0.1."""
+    parts: list[list[float]] = []
+    for k, beta in enumerate(grid):
+        if beta not in betas:
+            continue
+        if parts and parts[-1][-1] == grid[k - 1]:
+            parts[-1].append(beta)
+        else:
+            parts.append([beta])
+    told = [" to ".join(map(beta_text, dict.fromkeys((part[0], part[-1])))) for part in parts]
+    return ", ".join(told) or "nowhere"
+
+
+def lowest_table(tasks: Mapping[str, Curves]) -> Markdown:
+    """At which β each method's test objective is the lowest of all methods of one run.
+
+    Args:
+        tasks: the curves of each, of methods of one run alone.
+    """
+    found = {task: lowest_at(curves) for task, curves in tasks.items()}
+    grids = {task: next(iter(curves.values()))[0].betas.tolist() for task, curves in tasks.items()}
+    keys = [key for key in WORDS if any(key in one for one in found.values())]
+
+    def cell(task: str, key: Key) -> str:
+        return _stretch(found[task][key], grids[task]) if key in found[task] else "not run"
+
+    return table(
+        {"method": label_of(key)} | {task_label(task): cell(task, key) for task in tasks}
+        for key in keys
+    )
+
+
+def excess_over_others(tasks: Mapping[str, Curves], keys: Sequence[Key]) -> Figure:
+    """The test objective of each method over the lower envelope of all on record, task by task.
+
+    Args:
+        tasks: every method's curves, with the same seeds.
+        keys: of the methods drawn; one that a task has not on record is left out there.
+    """
+    figure, panels = task_axes(tasks, 6.6)
+    for axes, curves in zip(panels, tasks.values(), strict=True):
+        beta_axis(axes, curves)
+        lowest = envelope(curves)
+        axes.axhline(0, color="#222222", lw=1.2)
+        for key in (key for key in keys if key in curves):
+            values = excess_over_envelope(curves[key], lowest)
+            draw_interval(axes, method_style(key), curves[key][0].betas, values, 100)
+        axes.set_yscale("symlog", linthresh=10)
+        ticks = (0, 3, 10, 30, 100, 300)
+        axes.set_yticks(ticks, change_ticks(ticks))
+        axes.yaxis.set_minor_locator(plt.NullLocator())
+        axes.set(ylim=(-2, None), ylabel="above the envelope (%)")
+    handles = [
+        plt.Line2D([], [], label=label_of(key), **method_style(key)._asdict()) for key in keys
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+def excess_rows(tasks: Mapping[str, Curves], keys: Sequence[Key]) -> list[dict[str, Any]]:
+    """The data behind `excess_over_others`, with the method that makes the envelope."""
+    rows = []
+    for task, curves in tasks.items():
+        lowest = envelope(curves)
+        for key in (key for key in keys if key in curves):
+            over: Interval = excess_over_envelope(curves[key], lowest)
+            for k, beta in enumerate(curves[key][0].betas):
+                told = {"task": task_label(task), "method": label_of(key), "beta": float(beta)}
+                ends = {"low": float(over.low[k]), "high": float(over.high[k])}
+                best = {"envelope": label_of(lowest.keys[k])}
+                rows.append(told | {"above the envelope": float(over.mean[k])} | ends | best)
+    return rows
+
+
+def standing_table(found: Mapping[tuple[str, Key], Standing]) -> Markdown:
+    """Each method against VIB and against the envelope of all others, at its price."""
+    return table(
+        {
+            "task": task_label(task),
+            "method": label_of(key),
+            "time (VIB runs)": f"{one.runs:.2f}",
+            "over VIB, mean (%)": with_interval(one.vib, 100, 1),
+            "worst": percent(one.vib_worst, 1),
+            "against VIB": f"**{one.against_vib}**",
+            "over all others, mean (%)": with_interval(one.others, 100, 1),
+            "worst of it": f"{percent(one.others_worst, 1)} at β = "
+            f"{beta_text(one.others_worst_beta)}",
+            "against all others": f"**{one.against_others}**",
+        }
+        for (task, key), one in found.items()
+    )

@@ -1,0 +1,227 @@
+"""Methods that answer every β with one training run: what each takes, and where each is best."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from hvib.book.curves import ANSWER, FLEXIBLE, ORDERED, PAPER, REFIT, VIB, Curves, Key
+from hvib.book.optimum import envelope, excess_over_envelope
+from hvib.book.statistics import Interval, compare, interval, over_seeds, runs_of
+from hvib.book.verdict import Outcome, outcome
+from hvib.hyper import at
+from hvib.methods import METHODS
+from hvib.methods.training import training_by
+from hvib.run import Run
+from hvib.system import System
+
+FULL, SELF_TUNING, MULTI_RATE = map(
+    Key, ("hyper-vib-full", "hyper-vib-self-tuning", "hyper-vib-multi-rate")
+)
+"""The hypernetworks that the paper cites."""
+
+
+class Words(NamedTuple):
+    """What is told of a method and does not follow from its records."""
+
+    trains: str
+    """what is trained"""
+    knows: str
+    """what it has to know beforehand"""
+    deployed: str
+    """what the finished system can do"""
+
+
+_RANGE = "range of β"
+_FOLD = "any β at run time, or folded to a plain system"
+
+WORDS: dict[Key, Words] = {
+    VIB: Words("a plain system for each β", "each β", "its one β"),
+    PAPER: Words("a gate S(u log β + v) on each layer, mean objective", _RANGE, _FOLD),
+    Key("hyper-vib-log"): Words("the same gates, mean log objective", _RANGE, _FOLD),
+    Key("hyper-vib-free"): Words("gates without bounds, mean log objective", _RANGE, _FOLD),
+    ORDERED: Words(
+        "gates without bounds, and features that close one by one",
+        _RANGE,
+        f"{_FOLD}; closed features need not be sent",
+    ),
+    FULL: Words(
+        "a network that makes all weights from log β",
+        _RANGE,
+        "any β at run time, whose weights are made first; or folded",
+    ),
+    SELF_TUNING: Words("weights that are affine in a learned function of β", _RANGE, _FOLD),
+    MULTI_RATE: Words("other gates on hidden layers, mean objective", _RANGE, _FOLD),
+    FLEXIBLE: Words(
+        "a plain answer by regression, no β and no noise",
+        "classes or numbers; balanced classes",
+        f"{_FOLD}; sends one feature for each component of the answer",
+    ),
+    REFIT: Words(
+        "the same; then three factors at each β on validation data",
+        "the same, and the grid of β",
+        "the same; between the grid's β interpolated",
+    ),
+    ANSWER: Words(
+        "a plain answer, and a small gated code of it; validation data choose between this code "
+        "and the closed form",
+        "classes or numbers, and the grid of β",
+        _FOLD,
+    ),
+}
+"""The methods of one training run, in the order in which they are told, below VIB's grid."""
+
+
+def on_these(curves: Curves) -> dict[Key, list]:
+    """Those of `WORDS` that a task has on record."""
+    return {key: list(curves[key]) for key in WORDS if key in curves}
+
+
+def first_seeds(curves: Curves, count: int = 3) -> dict[Key, list]:
+    """The curves of seeds 0 to `count` − 1, of the methods that have all of them."""
+    few = {key: [c for c in group if c.seed < count] for key, group in curves.items()}
+    return {key: group for key, group in few.items() if len(group) == count}
+
+
+def lowest_at(curves: Curves) -> dict[Key, list[float]]:
+    """At which β each method's mean test objective is the lowest of all of them.
+
+    Args:
+        curves: all at the same β.
+    """
+    means = {key: over_seeds(group, "objective").mean for key, group in curves.items()}
+    betas = next(iter(curves.values()))[0].betas
+    best = np.argmin(list(means.values()), 0)
+    return {key: betas[best == k].tolist() for k, key in enumerate(means)}
+
+
+class Standing(NamedTuple):
+    """A method against VIB, and against the lower envelope of all other methods."""
+
+    vib: Interval
+    """mean over β of the excess over VIB, over seeds"""
+    vib_worst: float
+    """the largest at any β, of the mean over seeds"""
+    others: Interval
+    """mean over β of the excess over the envelope of all others, over seeds"""
+    others_worst: float
+    others_worst_beta: float
+    runs: float
+    """price in VIB runs"""
+
+    @property
+    def against_vib(self) -> Outcome:
+        """Mean at most 0, worst at most 3%, at most 2 VIB runs; in part if the first holds."""
+        return self._ends(self.vib, self.vib_worst)
+
+    @property
+    def against_others(self) -> Outcome:
+        """The same against the envelope of all other methods."""
+        return self._ends(self.others, self.others_worst)
+
+    def _ends(self, mean: Interval, worst: float) -> Outcome:
+        below = bool(mean.mean <= 0)
+        return outcome(below and worst <= 0.03 and self.runs <= 2, below)
+
+
+def standing(curves: Curves, key: Key) -> Standing:
+    """How a method stands on one task.
+
+    The method itself, at whatever epochs, is left out of the envelope: below an envelope that it
+    is part of, nothing can be. The price is that of all its seeds.
+
+    Args:
+        curves: every method's on record, with the same seeds.
+        key: of the method, at the epochs that are judged.
+    """
+    others = {other: group for other, group in curves.items() if other.method != key.method}
+    ours, lowest = curves[key], envelope(others)
+    over_beta = excess_over_envelope(ours, lowest).mean
+    mean = interval(np.array([excess_over_envelope([one], lowest).mean.mean() for one in ours]))
+    worst, found = int(np.argmax(over_beta)), compare(ours, curves[VIB])
+    return Standing(
+        found.test,
+        found.worst,
+        mean,
+        float(over_beta[worst]),
+        float(ours[0].betas[worst]),
+        runs_of(ours, curves[VIB]),
+    )
+
+
+def standings(tasks: Mapping[str, Curves], keys: Sequence[Key]) -> dict[tuple[str, Key], Standing]:
+    """`standing` of each method on each task that has it."""
+    return {
+        (task, key): standing(curves, key)
+        for task, curves in tasks.items()
+        for key in keys
+        if key in curves
+    }
+
+
+class Memory(NamedTuple):
+    """Bytes that a training step holds, in float32."""
+
+    parameters: int
+    gradients: int
+    optimiser: int
+    """AdamW's two moments"""
+    saved: int
+    """what the forward pass keeps for the backward pass, besides parameters"""
+
+    @property
+    def megabytes(self) -> float:
+        """All of them, in 10⁶ bytes."""
+        return sum(self) / 1e6
+
+
+@contextmanager
+def _kept() -> Iterator[dict[int, Tensor]]:
+    """The tensors that a forward pass keeps for the backward pass, one for each storage."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)  # held, so never used anew
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield kept
+
+
+def step_memory(run: Run, x: Shaped[Tensor, "B *shape"], y: Shaped[Tensor, "B *k"]) -> Memory:
+    """What one training step of a run holds at the end of its forward pass.
+
+    Counted and not measured, so that it depends on no machine: storages that several tensors share
+    count once, and what an operation needs for a moment does not.
+
+    Args:
+        x, y: a mini-batch.
+    """
+    method, cpu = METHODS.find(run.method), torch.device("cpu")
+    system = method.build(run)
+    assert isinstance(system, System)  # for mypy: methods of one run have no stack
+    training = training_by(run, system.train(), cpu, total=1)
+    draw = training.draw(len(x))
+    with _kept() as kept, at(draw.betas):
+        losses = training.objectives(draw, system(draw.shares(x), draw.noise), y)
+        loss = training.weighted(losses)
+        if method.beside:
+            loss = loss + method.beside(system, y)
+    assert loss.requires_grad
+    own = {p.untyped_storage().data_ptr() for p in system.parameters()}
+    saved = sum(t.untyped_storage().nbytes() for where, t in kept.items() if where not in own)
+    size = sum(p.nbytes for p in system.parameters())
+    learned = sum(p.nbytes for p in system.parameters() if p.requires_grad)
+    return Memory(size, learned, 2 * learned, saved)
+
+
+def device_share(run: Run) -> float:
+    """The share of a system's parameters that are the device's."""
+    system = METHODS.find(run.method).build(run)
+    assert isinstance(system, System)  # for mypy
+    count = [sum(p.numel() for p in part.parameters()) for part in (system.device, system)]
+    return count[0] / count[1]

@@ -1,0 +1,171 @@
+"""Methods of one run: where each is lowest, how it stands against the others, what a step holds."""
+
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from made_up import BETAS, fake, vib
+
+from hvib.book import figures
+from hvib.book.curves import FLEXIBLE, ORDERED, PAPER, VIB, Curves, Key, collect
+from hvib.book.one_run import (
+    WORDS,
+    Standing,
+    device_share,
+    first_seeds,
+    lowest_at,
+    on_these,
+    standing,
+    standings,
+    step_memory,
+)
+from hvib.book.statistics import interval
+from hvib.methods import METHODS
+from hvib.tasks import build, make_run
+
+
+def made() -> Curves:
+    """The paper's is lowest up to 1e-4, flexible beyond it up to 0.05, VIB at the largest β."""
+    scale = {0: 0.9, 1: 1.1}
+
+    def scaled(of: Callable[[float], float], seed: int) -> Callable[[float], float]:
+        return lambda beta: scale[seed] * of(beta)
+
+    def of_vib(beta: float) -> float:
+        return 2.0 if beta < 0.05 else 1.0
+
+    records = [
+        fake("vib", s, vib, betas=(b,), objective=scaled(of_vib, s)) for s in scale for b in BETAS
+    ]
+    of: dict[str, Callable[[float], float]] = {
+        "hyper-vib": lambda b: 1.0 if b < 2e-4 else 4.0,
+        "flexible-vib": lambda b: 1.6 if b < 0.05 else 8.0,
+    }
+    for method, objective in of.items():
+        records += [
+            fake(method, s, vib, objective=scaled(objective, s), seconds=15.0) for s in scale
+        ]
+    # A third seed of one method alone, and a method with words of no page.
+    records.append(fake("hyper-vib", 2, vib, objective=lambda b: 1e-3))
+    records += [fake("hyper-vib-film", s, vib, objective=lambda b: 9.0) for s in scale]
+    return collect(records)
+
+
+def test_every_method_in_the_tables_is_one_of_one_run() -> None:
+    known = METHODS.all()
+    for key in WORDS.keys() - {VIB}:
+        if key.method in known:
+            assert not known[key.method].fixed
+            assert not known[key.method].one_system_each
+    assert list(on_these(made())) == [VIB, PAPER, FLEXIBLE]
+
+
+def test_all_methods_count_with_the_same_seeds() -> None:
+    few = first_seeds(made(), 2)
+    assert {key: [c.seed for c in group] for key, group in few.items()} == {
+        key: [0, 1] for key in made()
+    }
+    assert list(first_seeds(made(), 3)) == [PAPER]
+
+
+def test_where_each_method_is_the_lowest() -> None:
+    curves = first_seeds(made(), 2)
+    found = lowest_at({key: curves[key] for key in (PAPER, FLEXIBLE)})
+    assert found[PAPER] == pytest.approx([b for b in BETAS if b < 2e-4 or b > 0.05])
+    assert found[FLEXIBLE] == pytest.approx([b for b in BETAS if 2e-4 < b < 0.05])
+
+
+def test_a_method_stands_against_all_but_itself() -> None:
+    curves = first_seeds(made(), 2)
+    found = standing(curves, PAPER)
+    # Against VIB, seed by seed: half of it up to 1e-4, then twice, then four times.
+    over_vib = np.array([-0.5] * 5 + [1.0] * 5 + [3.0] * 3)
+    assert [1e-6 < b < 2e-4 or b == 1e-6 for b in BETAS].count(True) == 5
+    assert found.vib.mean == pytest.approx(over_vib.mean())
+    assert found.vib_worst == pytest.approx(3)
+    # The envelope of the others is flexible's, and VIB's at the largest β.
+    over = np.array([1 / 1.6] * 5 + [4 / 1.6] * 5 + [4.0] * 3)
+    by_seed = interval(np.array([scale * over.mean() - 1 for scale in (0.9, 1.1)]))
+    assert np.array(found.others) == pytest.approx(np.array(by_seed))
+    assert found.others_worst == pytest.approx(3)
+    assert found.others_worst_beta == pytest.approx(0.1)
+    assert found.runs == pytest.approx(1.5)
+    assert list(standings({"mnist": curves}, [PAPER, ORDERED])) == [("mnist", PAPER)]
+
+
+def test_the_test_has_three_parts() -> None:
+    def ends(mean: float, worst: float, runs: float) -> tuple[str, str]:
+        whole = interval(np.array([mean, mean]))
+        one = Standing(whole, worst, interval(np.array([-1.0, -1.0])), -0.5, 0.1, runs)
+        return one.against_vib, one.against_others
+
+    assert ends(-0.01, 0.03, 2.0) == ("holds", "holds")
+    assert ends(-0.01, 0.031, 2.0)[0] == "holds in part"
+    assert ends(-0.01, 0.03, 2.1) == ("holds in part", "holds in part")
+    assert ends(0.001, 0.0, 1.0)[0] == "does not hold here"
+
+
+def test_what_a_step_holds_is_counted_by_hand() -> None:
+    run = make_run("digits", "vib", betas=(0.1,), features=4)
+    x, y = torch.rand(32, 1, 8, 8), torch.randint(10, (32,))
+    found = step_memory(run, x, y)
+    parameters = 4 * sum(p.numel() for p in build(run).parameters())
+    assert found[:3] == (parameters, parameters, 2 * parameters)
+    # At least the input of each of the six layers: ReLU's output is the next one's input.
+    inputs = 4 * 32 * (64 + 256 + 128 + 4 + 128 + 256)
+    assert inputs <= found.saved <= 1.3 * inputs
+    assert found.megabytes == pytest.approx((4 * parameters + found.saved) / 1e6)
+    twice = step_memory(run, x.repeat(2, 1, 1, 1), y.repeat(2))
+    assert twice[:3] == found[:3]
+    assert twice.saved == pytest.approx(2 * found.saved, rel=0.01)
+
+
+def test_a_gated_step_holds_what_its_gates_scale() -> None:
+    x, y = torch.rand(64, 1, 8, 8), torch.randint(10, (64,))
+    plain = step_memory(make_run("digits", "vib", betas=(0.1,)), x, y)
+    gated, answer, flexible = (
+        step_memory(make_run("digits", method), x, y)
+        for method in ("hyper-vib", "hyper-vib-answer", "flexible-vib")
+    )
+    # Each layer's output before its gate, and for each of the eight β the scale of each output.
+    outputs = 256 + 128 + 128 + 128 + 256 + 10
+    assert gated.saved - plain.saved == pytest.approx(4 * (64 + 8) * outputs, rel=0.01)
+    assert flexible.saved < plain.saved < answer.saved
+    assert flexible.parameters < plain.parameters  # the closed form has no network
+
+
+def test_the_device_s_share_of_the_parameters() -> None:
+    run = make_run("digits", "vib", betas=(0.1,))
+    device = 64 * 256 + 256 + 256 * 128 + 128 + 128 * 128 + 128
+    network = 64 * 128 + 128 + 128 * 256 + 256 + 256 * 10 + 10
+    assert device_share(run) == pytest.approx(device / (device + network))
+    assert device_share(make_run("digits", "flexible-vib")) == 1
+
+
+def test_tables_and_figure_of_one_run() -> None:
+    curves = first_seeds(made(), 2)
+    tasks = {"mnist": curves}
+    text = figures.standing_table(standings(tasks, [PAPER, FLEXIBLE])).data
+    assert "| MNIST | Hyper-VIB | 1.50 |" in text
+    assert "+300.0% at β = 0.1" in text
+    once = {"mnist": {key: curves[key] for key in (PAPER, FLEXIBLE)}}
+    text = figures.lowest_table(once).data
+    assert "| Hyper-VIB | 10⁻⁶ to 10⁻⁴, 0.1 to 1 |" in text
+    assert "| Flexible VIB | 3.2 × 10⁻⁴ to 0.032 |" in text
+    assert "a plain answer by regression" in figures.words_table([FLEXIBLE]).data
+    run, x, y = make_run("mnist", "hyper-vib"), torch.rand(8, 1, 28, 28), torch.arange(8)
+    memory = {("mnist", key): step_memory(run, x, y) for key in (VIB, PAPER, FLEXIBLE)}
+    text = figures.cost_by_method({"mnist": on_these(curves)}, memory, dict.fromkeys(memory, 0.5))
+    assert f"| Hyper-VIB | 0.0 | 1.50 | {memory['mnist', PAPER].megabytes:.1f} | 50% |" in text.data
+    drawn = figures.excess_over_others(tasks, [PAPER, Key("hyper-vib-log")])
+    (axes,) = drawn.axes
+    drawn_lines = [np.asarray(line.get_ydata()) for line in axes.get_lines()]
+    (own,) = (line for line in drawn_lines if len(line) == 13)
+    assert own[0] == pytest.approx(0)
+    assert own[-1] == pytest.approx(300)
+    rows = figures.excess_rows(tasks, [PAPER])
+    assert [row["envelope"] for row in rows[::12]] == ["Hyper-VIB", "VIB"]
+    assert rows[-1]["above the envelope"] == pytest.approx(3)
+    plt.close(drawn)
