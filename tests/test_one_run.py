@@ -1,6 +1,7 @@
 """Methods of one run: where each is lowest, how it stands against the others, what a step holds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,11 +18,13 @@ from hvib.book.one_run import (
     first_seeds,
     lowest_at,
     on_these,
+    price,
     standing,
     standings,
-    step_memory,
+    step_of,
 )
 from hvib.book.statistics import interval
+from hvib.ledger import Record
 from hvib.methods import METHODS
 from hvib.tasks import build, make_run
 
@@ -95,6 +98,23 @@ def test_a_method_stands_against_all_but_itself() -> None:
     assert list(standings({"mnist": curves}, [PAPER, ORDERED])) == [("mnist", PAPER)]
 
 
+def test_times_compare_on_one_machine() -> None:
+    def on(machine: str, method: str, seed: int, seconds: float) -> list[Record]:
+        grid = [(b,) for b in BETAS] if method == "vib" else [BETAS]
+        found = [fake(method, seed, vib, betas=b, seconds=seconds) for b in grid]
+        return [replace(record, environment={"name": machine}) for record in found]
+
+    slow = on("slow", "vib", 0, 10.0) + on("slow", "vib", 1, 12.0)
+    fast = on("fast", "vib", 2, 1.0)
+    ours = on("fast", "hyper-vib", 0, 2.0) + on("slow", "hyper-vib", 1, 33.0)
+    only = on("fast", "flexible-vib", 0, 0.5) + on("third", "flexible-vib", 1, 9.0)
+    none = on("third", "hyper-vib-log", 0, 9.0)
+    curves = collect([*slow, *fast, *ours, *only, *none])
+    assert price(curves[PAPER], curves[VIB]) == pytest.approx(3)
+    assert price(curves[FLEXIBLE], curves[VIB]) == pytest.approx(0.5)
+    assert np.isnan(price(curves[Key("hyper-vib-log")], curves[VIB]))
+
+
 def test_the_test_has_three_parts() -> None:
     def ends(mean: float, worst: float, runs: float) -> tuple[str, str]:
         whole = interval(np.array([mean, mean]))
@@ -110,25 +130,30 @@ def test_the_test_has_three_parts() -> None:
 def test_what_a_step_holds_is_counted_by_hand() -> None:
     run = make_run("digits", "vib", betas=(0.1,), features=4)
     x, y = torch.rand(32, 1, 8, 8), torch.randint(10, (32,))
-    found = step_memory(run, x, y)
+    found = step_of(run, x, y)
     parameters = 4 * sum(p.numel() for p in build(run).parameters())
     assert found[:3] == (parameters, parameters, 2 * parameters)
     # At least the input of each of the six layers: ReLU's output is the next one's input.
     inputs = 4 * 32 * (64 + 256 + 128 + 4 + 128 + 256)
     assert inputs <= found.saved <= 1.3 * inputs
     assert found.megabytes == pytest.approx((4 * parameters + found.saved) / 1e6)
-    twice = step_memory(run, x.repeat(2, 1, 1, 1), y.repeat(2))
+    # Each product of the forward pass has two in the backward pass, but the first has one.
+    weights = [64 * 256, 256 * 128, 128 * 8, 4 * 128, 128 * 256, 256 * 10]
+    assert found.products == 2 * 32 * (3 * sum(weights) - weights[0])
+    twice = step_of(run, x.repeat(2, 1, 1, 1), y.repeat(2))
     assert twice[:3] == found[:3]
+    assert (twice.products, twice.calls) == (2 * found.products, found.calls)
     assert twice.saved == pytest.approx(2 * found.saved, rel=0.01)
 
 
 def test_a_gated_step_holds_what_its_gates_scale() -> None:
     x, y = torch.rand(64, 1, 8, 8), torch.randint(10, (64,))
-    plain = step_memory(make_run("digits", "vib", betas=(0.1,)), x, y)
+    plain = step_of(make_run("digits", "vib", betas=(0.1,)), x, y)
     gated, answer, flexible = (
-        step_memory(make_run("digits", method), x, y)
+        step_of(make_run("digits", method), x, y)
         for method in ("hyper-vib", "hyper-vib-answer", "flexible-vib")
     )
+    assert plain.calls < gated.calls < answer.calls
     # Each layer's output before its gate, and for each of the eight β the scale of each output.
     outputs = 256 + 128 + 128 + 128 + 256 + 10
     assert gated.saved - plain.saved == pytest.approx(4 * (64 + 8) * outputs, rel=0.01)
@@ -156,9 +181,12 @@ def test_tables_and_figure_of_one_run() -> None:
     assert "| Flexible VIB | 3.2 × 10⁻⁴ to 0.032 |" in text
     assert "a plain answer by regression" in figures.words_table([FLEXIBLE]).data
     run, x, y = make_run("mnist", "hyper-vib"), torch.rand(8, 1, 28, 28), torch.arange(8)
-    memory = {("mnist", key): step_memory(run, x, y) for key in (VIB, PAPER, FLEXIBLE)}
-    text = figures.cost_by_method({"mnist": on_these(curves)}, memory, dict.fromkeys(memory, 0.5))
-    assert f"| Hyper-VIB | 0.0 | 1.50 | {memory['mnist', PAPER].megabytes:.1f} | 50% |" in text.data
+    step = step_of(run, x, y)
+    steps = {("mnist", key): step for key in (VIB, PAPER, FLEXIBLE)}
+    steps["mnist", PAPER] = step._replace(products=3 * step.products, calls=5 * step.calls)
+    text = figures.cost_by_method({"mnist": on_these(curves)}, steps, dict.fromkeys(steps, 0.5))
+    row = f"| MNIST | Hyper-VIB | 100.0 | 50% | 1.50 | 3.00 | 5.0 | {step.megabytes:.1f} |"
+    assert row in text.data
     drawn = figures.excess_over_others(tasks, [PAPER, Key("hyper-vib-log")])
     (axes,) = drawn.axes
     drawn_lines = [np.asarray(line.get_ydata()) for line in axes.get_lines()]

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from hvib.book.curves import ANSWER, FLEXIBLE, ORDERED, PAPER, REFIT, VIB, Curves, Key
+from hvib.book.curves import ANSWER, FLEXIBLE, ORDERED, PAPER, REFIT, VIB, Curve, Curves, Key
 from hvib.book.optimum import envelope, excess_over_envelope
-from hvib.book.statistics import Interval, compare, interval, over_seeds, runs_of
+from hvib.book.statistics import Interval, compare, interval, over_seeds
 from hvib.book.verdict import Outcome, outcome
 from hvib.hyper import at
 from hvib.methods import METHODS
@@ -99,6 +101,29 @@ def lowest_at(curves: Curves) -> dict[Key, list[float]]:
     return {key: betas[best == k].tolist() for k, key in enumerate(means)}
 
 
+def price(ours: Sequence[Curve], vib: Sequence[Curve]) -> float:
+    """Training time of one of our curves in VIB runs, on one machine.
+
+    It is the machine with most of VIB's curves of those on which both were trained; NaN where there
+    is none. (`runs_of` compares the machines of the first seeds, which may differ.)
+    """
+
+    def by_machine(curves: Sequence[Curve]) -> dict[frozenset, list[float]]:
+        found: dict[frozenset, list[float]] = {}
+        told = ("name", "threads", "products")
+        for curve in curves:
+            machine = frozenset(tuple(r.environment.get(k) for k in told) for r in curve.records)
+            found.setdefault(machine, []).append(curve.seconds)
+        return found
+
+    own, grid = by_machine(ours), by_machine(vib)
+    shared = [machine for machine in grid if machine in own]
+    if not shared:
+        return np.nan
+    machine = max(shared, key=lambda machine: len(grid[machine]))
+    return float(np.mean(own[machine]) / np.mean(grid[machine]) * len(vib[0].betas))
+
+
 class Standing(NamedTuple):
     """A method against VIB, and against the lower envelope of all other methods."""
 
@@ -149,7 +174,7 @@ def standing(curves: Curves, key: Key) -> Standing:
         mean,
         float(over_beta[worst]),
         float(ours[0].betas[worst]),
-        runs_of(ours, curves[VIB]),
+        price(ours, curves[VIB]),
     )
 
 
@@ -163,8 +188,8 @@ def standings(tasks: Mapping[str, Curves], keys: Sequence[Key]) -> dict[tuple[st
     }
 
 
-class Memory(NamedTuple):
-    """Bytes that a training step holds, in float32."""
+class Step(NamedTuple):
+    """What a training step takes in float32: bytes that it holds, and work without AdamW's."""
 
     parameters: int
     gradients: int
@@ -172,11 +197,29 @@ class Memory(NamedTuple):
     """AdamW's two moments"""
     saved: int
     """what the forward pass keeps for the backward pass, besides parameters"""
+    products: int
+    """floating-point operations of matrix products and convolutions, forward and backward"""
+    calls: int
+    """calls of PyTorch's operators, forward and backward"""
 
     @property
     def megabytes(self) -> float:
-        """All of them, in 10⁶ bytes."""
-        return sum(self) / 1e6
+        """All that it holds, in 10⁶ bytes."""
+        return sum(self[:4]) / 1e6
+
+
+class _Calls(TorchDispatchMode):
+    """Counts the calls of operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # signature of TorchDispatchMode
+        self.count += 1
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -192,8 +235,8 @@ def _kept() -> Iterator[dict[int, Tensor]]:
         yield kept
 
 
-def step_memory(run: Run, x: Shaped[Tensor, "B *shape"], y: Shaped[Tensor, "B *k"]) -> Memory:
-    """What one training step of a run holds at the end of its forward pass.
+def step_of(run: Run, x: Shaped[Tensor, "B *shape"], y: Shaped[Tensor, "B *k"]) -> Step:
+    """What one training step of a run holds at the end of its forward pass, and computes.
 
     Counted and not measured, so that it depends on no machine: storages that several tensors share
     count once, and what an operation needs for a moment does not.
@@ -206,17 +249,19 @@ def step_memory(run: Run, x: Shaped[Tensor, "B *shape"], y: Shaped[Tensor, "B *k
     assert isinstance(system, System)  # for mypy: methods of one run have no stack
     training = training_by(run, system.train(), cpu, total=1)
     draw = training.draw(len(x))
-    with _kept() as kept, at(draw.betas):
-        losses = training.objectives(draw, system(draw.shares(x), draw.noise), y)
-        loss = training.weighted(losses)
-        if method.beside:
-            loss = loss + method.beside(system, y)
-    assert loss.requires_grad
+    with FlopCounterMode(display=False) as flops, _Calls() as calls, at(draw.betas):
+        with _kept() as kept:
+            losses = training.objectives(draw, system(draw.shares(x), draw.noise), y)
+            loss = training.weighted(losses)
+            if method.beside:
+                loss = loss + method.beside(system, y)
+        loss.backward()
     own = {p.untyped_storage().data_ptr() for p in system.parameters()}
     saved = sum(t.untyped_storage().nbytes() for where, t in kept.items() if where not in own)
     size = sum(p.nbytes for p in system.parameters())
     learned = sum(p.nbytes for p in system.parameters() if p.requires_grad)
-    return Memory(size, learned, 2 * learned, saved)
+    work = flops.get_total_flops(), calls.count
+    return Step(size, learned, 2 * learned, saved, *work)
 
 
 def device_share(run: Run) -> float:

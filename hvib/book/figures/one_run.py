@@ -7,13 +7,13 @@ import matplotlib.pyplot as plt
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 
-from hvib.book.curves import VIB, Curves, Key, label_of, task_label
+from hvib.book.curves import VIB, Curve, Curves, Key, label_of, task_label
 from hvib.book.figures.page import table
 from hvib.book.figures.style import beta_axis, change_ticks, draw_interval, method_style
 from hvib.book.figures.tasks import task_axes
-from hvib.book.one_run import WORDS, Memory, Standing, lowest_at
+from hvib.book.one_run import WORDS, Standing, Step, lowest_at, price
 from hvib.book.optimum import envelope, excess_over_envelope
-from hvib.book.statistics import Interval, runs_of
+from hvib.book.statistics import Interval
 from hvib.book.text import beta_text, percent, with_interval
 
 
@@ -32,35 +32,35 @@ def words_table(keys: Sequence[Key]) -> Markdown:
 
 def cost_by_method(
     tasks: Mapping[str, Curves],
-    memory: Mapping[tuple[str, Key], Memory],
+    steps: Mapping[tuple[str, Key], Step],
     device: Mapping[tuple[str, Key], float],
 ) -> Markdown:
-    """Parameters, time and memory of each method on some tasks, VIB's grid first.
+    """Parameters, time, work and memory of each method on some tasks; work in VIB's steps.
 
     Args:
-        memory: of one training step, by task and method.
+        steps: a training step of each, by task and method.
         device: the share of the parameters that are the device's, likewise.
     """
-    keys = [key for key in WORDS if any(key in curves for curves in tasks.values())]
+
+    def count(curves: Sequence[Curve]) -> int:
+        return curves[0].parameters
 
     def cells(task: str, key: Key) -> dict[str, str]:
-        curves, name = tasks[task], task_label(task)
-        heads = ("more parameters (%)", "time (VIB runs)", "memory of a step (MB)", "at the device")
-        if key not in curves:
-            return dict.fromkeys([f"{name}: {head}" for head in heads], "")
-        own, plain = (curves[k][0].parameters for k in (key, VIB))
-        found = (
-            f"{100 * (own / plain - 1):.1f}",
-            f"{runs_of(curves[key], curves[VIB]):.2f}",
-            f"{memory[task, key].megabytes:.1f}",
-            f"{device[task, key]:.0%}",
-        )
-        return {f"{name}: {head}": cell for head, cell in zip(heads, found, strict=True)}
+        own, vib, curves = steps[task, key], steps[task, VIB], tasks[task]
+        return {
+            "parameters (% of VIB's)": f"{100 * count(curves[key]) / count(curves[VIB]):.1f}",
+            "of them at the device": f"{device[task, key]:.0%}",
+            "time (VIB runs)": f"{price(curves[key], curves[VIB]):.2f}",
+            "products of a step": f"{own.products / vib.products:.2f}",
+            "operator calls of a step": f"{own.calls / vib.calls:.1f}",
+            "memory of a step (MB)": f"{own.megabytes:.1f}",
+        }
 
     return table(
-        {"method": label_of(key)}
-        | {head: cell for task in tasks for head, cell in cells(task, key).items()}
-        for key in keys
+        {"task": task_label(task), "method": label_of(key)} | cells(task, key)
+        for task, curves in tasks.items()
+        for key in WORDS
+        if key in curves
     )
 
 
