@@ -126,7 +126,7 @@ def test_the_page_s_own_task_tries_each_remedy_alone() -> None:
     tried = {(run.method, run.epochs) for run in vib_runs}
     remedies = {"vib-warm-up", "vib-averaged", "vib-best-epoch", "vib-tended"}
     assert tried == {("vib", 100), ("vib", 200), ("vib", 400)} | {(r, 200) for r in remedies}
-    assert len(vib_runs) == 7 * 3 * 13
+    assert len(vib_runs) == 3 * (2 * 13 + 5 * 7)
     gated = {run.method for run in runs if len(run.betas) == 13}
     assert gated == {f"hyper-vib{o}{a}" for o in ("", "-ordered") for a in ("", "-averaged")}
 
@@ -136,7 +136,8 @@ def test_another_task_has_all_remedies_at_once(task: str, longer: int) -> None:
     runs = fair.tended_runs(task)
     assert len(set(runs)) == len(runs)
     tended = [run for run in runs if run.method == "vib-tended"]
-    assert len(tended) == 13 * 3
+    assert len(tended) == 3 * (13 if task == "bluetooth" else 7)
+    assert {run.betas[0] for run in tended} >= {b for b in BETAS if b >= 1e-3}
     more = {run.betas[0] for run in runs if run.method == "vib" and run.epochs == longer}
     middle = {beta for beta in BETAS if 1e-3 <= beta <= 0.1}
     assert more >= middle
@@ -175,4 +176,4 @@ def test_figures_and_tables_of_vib_at_its_best() -> None:
     assert "| Hyper-VIB, ordered | −4.5 ± 0.0 |" in table
     table = str(figures.leads_table(fair.all_leads({"mnist": curves})).data)
     assert "| MNIST | Hyper-VIB | 30.0 ± 0.0 | 12.5 ± 0.0 | 25.0 ± 0.0 | 58% |" in table
-    assert "| no lead |" in table
+    assert "| no clear lead |" in table

@@ -165,7 +165,7 @@ def leads_table(found: Mapping[tuple[str, Key], Leads]) -> Markdown:
             "both at their best (%)": with_interval(one.both, 100, 1),
             "share of the lead that VIB makes up": f"{one.explained:.0%}"
             if np.isfinite(one.explained)
-            else "no lead",
+            else "no clear lead",
         }
         for (task, key), one in found.items()
     )
