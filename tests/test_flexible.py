@@ -281,3 +281,31 @@ def test_data_of_one_split_serve_the_refit() -> None:
     assert torch.isfinite(
         dict(system.named_buffers())["device.code.gate.codebook.corrections"]
     ).all()
+
+
+def test_the_refit_finds_what_a_search_over_all_three_numbers_finds() -> None:
+    plain = System(nn.Linear(3, 128), nn.Linear(64, 10), AWGN(20.0), 64)
+    answer = answer_of(plain, classes=True)
+    chance = torch.Generator().manual_seed(0)
+    y = torch.arange(400) % 10
+    target = math.sqrt(10) * simplex(10)[y].double()
+    wrong = torch.rand(400, generator=chance) < 0.05
+    h = torch.where(wrong[:, None], target.roll(1, 0), target)
+    noise = torch.randn(2, *h.shape, generator=chance, dtype=torch.float64)
+    cost = flexible._Cost(answer, plain.distortion, 0.01, h, y.repeat(2), noise)
+    latest = torch.zeros(3, dtype=torch.float64)
+    for beta in (3e-3, 1e-2, 3e-2):
+        at_beta = torch.tensor([beta], dtype=torch.float64)
+        code = flexible.Code(*(part[0] for part in closed_form(answer.power, at_beta, 0.01)))
+        latest = flexible._best_factors(cost, code, beta, latest)
+        distortion, rate = cost.of(code, latest)
+        least = math.inf
+        with torch.no_grad():
+            for gain in (0.3, 0.5, 0.7, 0.9):
+                for variance in (0.01, 0.1, 0.3, 0.6):
+                    for decoder in (0.5, 0.8, 1.2, 1.8):
+                        numbers = torch.tensor([gain, variance, decoder], dtype=torch.float64)
+                        own = torch.stack([part[0] for part in code])
+                        found = cost.of(code, (numbers / own).log())
+                        least = min(least, float(found[0] + beta * found[1]))
+        assert float(distortion + beta * rate) <= least

@@ -260,16 +260,40 @@ def refit(system: System, data: Data, run: Run, *, draws: int = 4) -> None:
     cost = _Cost(answer, system.distortion, codebook.noise_variance, h, y, noise)
     at_betas = torch.tensor(codebook.betas, dtype=torch.float64, device=h.device)
     codes = closed_form(answer.power.to(h.device), at_betas, codebook.noise_variance)
+    latest = torch.zeros(3, dtype=torch.float64, device=h.device)
     for k, beta in enumerate(codebook.betas):
         own = Code(*(part[k] for part in codes))
-        found = _best_factors(cost, own, beta)
-        if cost.tells(own, found):
-            codebook.get_buffer("corrections")[k] = found
+        latest = _best_factors(cost, own, beta, latest)
+        if cost.tells(own, latest):
+            codebook.get_buffer("corrections")[k] = latest
 
 
-def _best_factors(cost: _Cost, code: Code, beta: float) -> Float[Tensor, " 3"]:
-    """The logarithms of the three factors at one β."""
-    logs = torch.zeros(3, dtype=torch.float64, device=cost.h.device, requires_grad=True)
+def _best_factors(
+    cost: _Cost, code: Code, beta: float, latest: Float[Tensor, " 3"]
+) -> Float[Tensor, " 3"]:
+    """The logarithms of the three factors at one β, the best of several descents.
+
+    The closed form is not the only start. Where the channel limits it, θ² has no gradient to
+    speak of, so that a descent from there never learns to send less exactly.
+
+    Args:
+        latest: those of the β before.
+    """
+    closed = torch.zeros_like(latest)
+    starts = [closed, latest]
+    for variance in (0.1, 0.5):
+        lifted = closed.clone()
+        lifted[1] = math.log(variance) - float(code.variance.max().log())
+        starts.append(lifted)
+    found = [_descended(cost, code, beta, start) for start in starts]
+    return min(found, key=lambda one: one[0])[1]
+
+
+def _descended(
+    cost: _Cost, code: Code, beta: float, start: Float[Tensor, " 3"]
+) -> tuple[float, Float[Tensor, " 3"]]:
+    """The objective that L-BFGS ends at, and where."""
+    logs = start.clone().requires_grad_()
     solver = torch.optim.LBFGS([logs], max_iter=60, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
@@ -280,7 +304,10 @@ def _best_factors(cost: _Cost, code: Code, beta: float) -> Float[Tensor, " 3"]:
         return value
 
     solver.step(objective)
-    return logs.detach()
+    with torch.no_grad():
+        distortion, rate = cost.of(code, logs)
+    value = float(distortion + beta * rate)
+    return (value if math.isfinite(value) else math.inf), logs.detach()
 
 
 DEFINED = (
