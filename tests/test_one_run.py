@@ -13,6 +13,7 @@ from hvib.book import figures
 from hvib.book.curves import FLEXIBLE, ORDERED, PAPER, VIB, Curves, Key, collect
 from hvib.book.one_run import (
     WORDS,
+    Distance,
     Standing,
     device_share,
     first_seeds,
@@ -85,17 +86,35 @@ def test_a_method_stands_against_all_but_itself() -> None:
     found = standing(curves, PAPER)
     # Against VIB, seed by seed: half of it up to 1e-4, then twice, then four times.
     over_vib = np.array([-0.5] * 5 + [1.0] * 5 + [3.0] * 3)
-    assert [1e-6 < b < 2e-4 or b == 1e-6 for b in BETAS].count(True) == 5
-    assert found.vib.mean == pytest.approx(over_vib.mean())
-    assert found.vib_worst == pytest.approx(3)
+    assert sum(b < 2e-4 for b in BETAS) == 5
+    assert found.vib.mean.mean == pytest.approx(over_vib.mean())
+    assert (found.vib.worst, found.vib.worst_beta) == pytest.approx((3, 0.1))
     # The envelope of the others is flexible's, and VIB's at the largest β.
     over = np.array([1 / 1.6] * 5 + [4 / 1.6] * 5 + [4.0] * 3)
     by_seed = interval(np.array([scale * over.mean() - 1 for scale in (0.9, 1.1)]))
-    assert np.array(found.others) == pytest.approx(np.array(by_seed))
-    assert found.others_worst == pytest.approx(3)
-    assert found.others_worst_beta == pytest.approx(0.1)
+    assert np.array(found.others.mean) == pytest.approx(np.array(by_seed))
+    assert (found.others.worst, found.others.worst_beta) == pytest.approx((3, 0.1))
+    assert found.equal == found.others
     assert found.runs == pytest.approx(1.5)
-    assert list(standings({"mnist": curves}, [PAPER, ORDERED])) == [("mnist", PAPER)]
+    assert list(standings({"mnist": curves}, [PAPER, ORDERED], {"mnist": curves})) == [
+        ("mnist", PAPER)
+    ]
+
+
+def test_longer_rivals_count_apart_and_more_seeds_for_the_time_alone() -> None:
+    longer = [fake("flexible-vib", s, vib, objective=lambda b: 0.5, twice=True) for s in (0, 1)]
+    more = [fake("hyper-vib", 2, vib, seconds=45.0)]
+    more += [fake("vib", 2, vib, betas=(b,), seconds=15.0) for b in BETAS]
+    few = first_seeds(made(), 2)
+    curves = dict(few) | collect(longer)
+    timed = {key: [*few[key], *group] for key, group in collect(more).items()}
+    found = standing(curves, PAPER, timed)
+    assert found.equal == standing(few, PAPER).equal
+    assert found.others.worst == pytest.approx(7)  # 4 over 0.5
+    assert found.runs == pytest.approx((15 + 15 + 45) / (10 + 10 + 15))
+    assert standing(curves, PAPER).runs == pytest.approx(1.5)
+    # Its own longer run is no rival.
+    assert standing(curves, FLEXIBLE).others == standing(few, FLEXIBLE).others
 
 
 def test_times_compare_on_one_machine() -> None:
@@ -117,9 +136,11 @@ def test_times_compare_on_one_machine() -> None:
 
 def test_the_test_has_three_parts() -> None:
     def ends(mean: float, worst: float, runs: float) -> tuple[str, str]:
-        whole = interval(np.array([mean, mean]))
-        one = Standing(whole, worst, interval(np.array([-1.0, -1.0])), -0.5, 0.1, runs)
-        return one.against_vib, one.against_others
+        one = Distance(interval(np.array([mean, mean])), worst, 0.1)
+        other = Distance(interval(np.array([-1.0, -1.0])), -0.5, 0.1)
+        found = Standing(one, other, one, runs)
+        assert found.against("vib") == found.against("others")
+        return found.against("vib"), found.against("equal")
 
     assert ends(-0.01, 0.03, 2.0) == ("holds", "holds")
     assert ends(-0.01, 0.031, 2.0)[0] == "holds in part"
@@ -172,9 +193,9 @@ def test_the_device_s_share_of_the_parameters() -> None:
 def test_tables_and_figure_of_one_run() -> None:
     curves = first_seeds(made(), 2)
     tasks = {"mnist": curves}
-    text = figures.standing_table(standings(tasks, [PAPER, FLEXIBLE])).data
-    assert "| MNIST | Hyper-VIB | 1.50 |" in text
-    assert "+300.0% at β = 0.1" in text
+    text = figures.standing_table(standings(tasks, [PAPER, FLEXIBLE], tasks)).data
+    assert "| MNIST | Hyper-VIB | 1.50 | 88.5 ±" in text
+    assert "; worst +300.0% at β = 0.1: **does not hold here** |" in text
     once = {"mnist": {key: curves[key] for key in (PAPER, FLEXIBLE)}}
     text = figures.lowest_table(once).data
     assert "| Hyper-VIB | 10⁻⁶ to 10⁻⁴, 0.1 to 1 |" in text

@@ -124,64 +124,75 @@ def price(ours: Sequence[Curve], vib: Sequence[Curve]) -> float:
     return float(np.mean(own[machine]) / np.mean(grid[machine]) * len(vib[0].betas))
 
 
-class Standing(NamedTuple):
-    """A method against VIB, and against the lower envelope of all other methods."""
+class Distance(NamedTuple):
+    """How far a method's test objective is above a rival's, relative to it."""
 
-    vib: Interval
-    """mean over β of the excess over VIB, over seeds"""
-    vib_worst: float
+    mean: Interval
+    """over β, over seeds"""
+    worst: float
     """the largest at any β, of the mean over seeds"""
-    others: Interval
-    """mean over β of the excess over the envelope of all others, over seeds"""
-    others_worst: float
-    others_worst_beta: float
+    worst_beta: float
+
+
+class Standing(NamedTuple):
+    """A method against VIB, and against the lower envelopes of all other methods."""
+
+    vib: Distance
+    equal: Distance
+    """above the others with the epochs of one VIB run"""
+    others: Distance
+    """above the others with any epochs"""
     runs: float
     """price in VIB runs"""
 
-    @property
-    def against_vib(self) -> Outcome:
-        """Mean at most 0, worst at most 3%, at most 2 VIB runs; in part if the first holds."""
-        return self._ends(self.vib, self.vib_worst)
+    def against(self, rival: str) -> Outcome:
+        """Mean at most 0, worst at most 3%, at most 2 VIB runs; in part if the first holds.
 
-    @property
-    def against_others(self) -> Outcome:
-        """The same against the envelope of all other methods."""
-        return self._ends(self.others, self.others_worst)
-
-    def _ends(self, mean: Interval, worst: float) -> Outcome:
-        below = bool(mean.mean <= 0)
-        return outcome(below and worst <= 0.03 and self.runs <= 2, below)
+        Args:
+            rival: `vib`, `equal` or `others`.
+        """
+        distance: Distance = getattr(self, rival)
+        below = bool(distance.mean.mean <= 0)
+        return outcome(below and distance.worst <= 0.03 and self.runs <= 2, below)
 
 
-def standing(curves: Curves, key: Key) -> Standing:
+def _above(ours: Sequence[Curve], others: Curves) -> Distance:
+    """The distance above the envelope of other methods."""
+    lowest = envelope(others)
+    over_beta = excess_over_envelope(ours, lowest).mean
+    mean = interval(np.array([excess_over_envelope([one], lowest).mean.mean() for one in ours]))
+    worst = int(np.argmax(over_beta))
+    return Distance(mean, float(over_beta[worst]), float(ours[0].betas[worst]))
+
+
+def standing(curves: Curves, key: Key, timed: Curves | None = None) -> Standing:
     """How a method stands on one task.
 
-    The method itself, at whatever epochs, is left out of the envelope: below an envelope that it
-    is part of, nothing can be. The price is that of all its seeds.
+    The method itself, at whatever epochs, is left out of the envelopes: below an envelope that it
+    is part of, nothing can be.
 
     Args:
         curves: every method's on record, with the same seeds.
         key: of the method, at the epochs that are judged.
+        timed: the curves whose times count, with further seeds; those of `curves` if not given.
     """
     others = {other: group for other, group in curves.items() if other.method != key.method}
-    ours, lowest = curves[key], envelope(others)
-    over_beta = excess_over_envelope(ours, lowest).mean
-    mean = interval(np.array([excess_over_envelope([one], lowest).mean.mean() for one in ours]))
-    worst, found = int(np.argmax(over_beta)), compare(ours, curves[VIB])
+    equal = {other: group for other, group in others.items() if other.multiple == 1}
+    found, timed = compare(curves[key], curves[VIB]), timed or curves
     return Standing(
-        found.test,
-        found.worst,
-        mean,
-        float(over_beta[worst]),
-        float(ours[0].betas[worst]),
-        price(ours, curves[VIB]),
+        Distance(found.test, found.worst, found.worst_beta),
+        _above(curves[key], equal),
+        _above(curves[key], others),
+        price(timed[key], timed[VIB]),
     )
 
 
-def standings(tasks: Mapping[str, Curves], keys: Sequence[Key]) -> dict[tuple[str, Key], Standing]:
+def standings(
+    tasks: Mapping[str, Curves], keys: Sequence[Key], timed: Mapping[str, Curves]
+) -> dict[tuple[str, Key], Standing]:
     """`standing` of each method on each task that has it."""
     return {
-        (task, key): standing(curves, key)
+        (task, key): standing(curves, key, timed[task])
         for task, curves in tasks.items()
         for key in keys
         if key in curves
