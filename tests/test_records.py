@@ -8,7 +8,7 @@ import pytest
 from hvib import ledger
 from hvib.book.ablations import choices, other_settings
 from hvib.book.plan import SEEDS, page, plan
-from hvib.book.search import course, possible, searched_tasks
+from hvib.book.search import SEARCHES, course, possible, searched_tasks
 from hvib.ledger import Record
 from hvib.ranging.bounds import known_shape_bound
 from hvib.ranging.simulate import LINKS, simulate
@@ -33,6 +33,9 @@ def test_committed_records_cover_the_searches(task: str) -> None:
     for seed in (0, 1, 2):
         run = make_run(task, "vib", seed=seed, epochs=searched_tasks()[task])
         for name in possible(run):
+            # Those that infer without β may be missing on the dearest task.
+            if task == "cifar10" and SEARCHES[name].if_on_record:
+                continue
             course(name, run, on_record)
 
 

@@ -15,6 +15,7 @@ from hvib.book.search import (
     at_end,
     course,
     courses_of,
+    is_on_record,
     possible,
     runs_to_grid,
     runs_until,
@@ -163,11 +164,36 @@ def test_searches_end_at_the_median_of_seeds() -> None:
 def test_all_possible_searches_of_a_task_run_with_three_seeds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(search, "course", lambda key, run: [key, run.task, run.epochs, run.seed])
+    monkeypatch.setattr(
+        search, "course", lambda key, run, *_: [key, run.task, run.epochs, run.seed]
+    )
     found = courses_of("cifar10", 3)
     assert set(SEARCHES) - set(found) == {"batched", "warm"}
     for key, courses in found.items():
         assert courses == [[key, "cifar10", 3, seed] for seed in range(3)]
+
+
+def test_a_search_that_is_not_on_record_is_left_out_where_it_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    obtain, _ = world()
+    known = {"flexible-vib": (0, 1, 2), "hyper-vib-answer": (0, 1)}
+
+    def find(run: Run) -> Record | None:
+        return obtain(run) if run.seed in known.get(run.method, (0, 1, 2)) else None
+
+    monkeypatch.setattr(search.ledger, "find", find)
+    monkeypatch.setattr(
+        search, "SEARCHES", {k: SEARCHES[k] for k in ("hyper", "flexible", "answer")}
+    )
+    real = search.course
+    monkeypatch.setattr(search, "course", lambda key, run, get=obtain: real(key, run, get))
+    assert is_on_record("answer", make_run("mnist", "vib", seed=1))
+    assert not is_on_record("answer", make_run("mnist", "vib", seed=2))
+    assert list(courses_of("mnist", 20)) == ["hyper", "flexible"]
+    known["hyper-vib-answer"] = (0, 1, 2)
+    known["hyper-vib"] = (0,)  # to be trained, whether on record or not
+    assert list(courses_of("mnist", 20)) == ["hyper", "flexible", "answer"]
 
 
 def test_searched_are_the_paper_s_tasks_with_searches_on_record(register: Register) -> None:

@@ -63,6 +63,11 @@ def tally_table(tasks: Tasks, keys: Sequence[Key]) -> Markdown:
     )
 
 
+def _why_not(key: str) -> str:
+    """Why a task has no course of a search."""
+    return "no stack" if SEARCHES[key].one_stack else "not run"
+
+
 def searches_table(tasks: Mapping[str, Courses]) -> Markdown:
     """Each search's test metric on each task, and after how much training it rivals the grid.
 
@@ -74,7 +79,7 @@ def searches_table(tasks: Mapping[str, Courses]) -> Markdown:
 
     def cell(task: str, key: str) -> str:
         if key not in tasks[task]:
-            return "no stack"
+            return _why_not(key)
         metric, courses = metrics[task], tasks[task]
         test, runs = (at_end(courses, name)[key] for name in ("test", "runs"))
         until = f"{near[task][key]:.1f}" if np.isfinite(near[task][key]) else "never"
@@ -92,7 +97,7 @@ def than_grid_table(tasks: Mapping[str, Courses], keys: Sequence[str]) -> Markdo
 
     def cell(task: str, key: str) -> str:
         courses = tasks[task]
-        return than_grid(courses, key, TASKS.find(task).metric) if key in courses else "no stack"
+        return than_grid(courses, key, TASKS.find(task).metric) if key in courses else _why_not(key)
 
     return table(
         {"search": SEARCHES[key].label} | {task_label(task): cell(task, key) for task in tasks}
