@@ -102,6 +102,10 @@ class Gate(nn.Module):
         """What the layer's output is multiplied by, and what is then added: nothing here."""
         return self(log_beta), None
 
+    def put_on(self, layer: nn.Module, axis: int) -> "Gated":
+        """The layer with this gate; `axis` as `Gated` has it."""
+        return Gated(layer, self, axis)
+
 
 class Gated(Wrapped):
     """A layer whose output is scaled unit by unit: h = s(β) ⊙ (W h' + b), equation (13).
@@ -122,7 +126,18 @@ class Gated(Wrapped):
         self.sequence_first = False
 
     def forward(self, h: Tensor) -> Tensor:
-        """Gate the layer's output; its leading axis is M equal shares of the batch.
+        log_beta = self.log_betas(h := self.layer(h))
+        shape = [log_beta.shape[0]] + [1] * h.dim()
+        # The batch axis becomes two, so an axis counted from the front moves by one.
+        shape[self.axis + (self.axis > 0)] = -1
+        h = h.unflatten(0, (log_beta.shape[0], -1))  # (M·N, …) → (M, N, …)
+        s, shift = self.gate.modulation(log_beta)  # (M, m)
+        s = s.to(h.dtype).view(shape)  # (M, 1, …, m, …), m in the layer's axis
+        h = h * s if shift is None else torch.addcmul(shift.to(h.dtype).view(shape), h, s)
+        return h.flatten(0, 1)  # (M·N, …)
+
+    def log_betas(self, h: Tensor) -> Float[Tensor, " M"]:
+        """Log β of each share of h; its leading axis is M equal shares of the batch.
 
         Raises:
             RuntimeError: no β is set.
@@ -133,13 +148,10 @@ class Gated(Wrapped):
             log_beta = log_beta_now.get()
         except LookupError:
             if (handed := _handed()) is None or handed[0] == threading.get_ident():
-                mend = (
-                    "call a gated model inside `with at(beta):`, and in each thread inside one of "
-                    "its own, or through contextvars.copy_context().run"
-                )
+                mend = "call a gated model inside `with at(beta):`, and in each thread inside one "
+                mend += "of its own, or through contextvars.copy_context().run"
                 raise RuntimeError(f"no β is set: {mend}") from None
             log_beta = handed[1]
-        h = self.layer(h)
         # Plain tests, because `require` would format its message for every layer of every step.
         # Sizes by `shape`, because `len` of a tensor is a fixed number in an exported model.
         shares, length = log_beta.shape[0], h.shape[0]
@@ -150,14 +162,12 @@ class Gated(Wrapped):
         if length % shares:
             mend = f"give a multiple of the {shares} values of β"
             require(False, "batch size", length, mend)
-        shape = [shares] + [1] * h.dim()
-        # The batch axis becomes two, so an axis counted from the front moves by one.
-        shape[self.axis + (self.axis > 0)] = -1
-        h = h.unflatten(0, (shares, -1))  # (M·N, …) → (M, N, …)
-        s, shift = self.gate.modulation(log_beta)  # (M, m)
-        s = s.to(h.dtype).view(shape)  # (M, 1, …, m, …), m in the layer's axis
-        h = h * s if shift is None else torch.addcmul(shift.to(h.dtype).view(shape), h, s)
-        return h.flatten(0, 1)  # (M·N, …)
+        return log_beta
+
+    def folded(self, log_beta: Float[Tensor, " 1"]) -> nn.Module:
+        """The plain layer that it is at one β."""
+        trains = any(p.requires_grad for p in self.gate.parameters())
+        return scaled(self.layer, *self.gate.modulation(log_beta), trains)
 
 
 def hyperize(
@@ -256,7 +266,7 @@ def _gated(
             like = next(layer.parameters(), torch.empty(0))
             # A gate of a layer in double precision is so too; its numbers are drawn alike.
             double = torch.float64 if like.dtype == torch.float64 else None
-            gated[id(layer)] = Gated(layer, gate(size).to(like.device, double), axis)
+            gated[id(layer)] = gate(size).to(like.device, double).put_on(layer, axis)
             gated[id(layer)].sequence_first = sequence_first
             move_hooks(layer, gated[id(layer)])  # they are behind the gate too
     return gated
@@ -279,8 +289,6 @@ def fold(model: Model, beta: float) -> Model:
     with at(beta), torch.no_grad():
         for m in model.modules():
             if isinstance(m, Gated):
-                trains = any(p.requires_grad for p in m.gate.parameters())
-                s, shift = m.gate.modulation(log_beta_now.get())
-                folded[id(m)] = scaled(m.layer, s, shift, trains)
+                folded[id(m)] = m.folded(log_beta_now.get())
                 move_hooks(m, folded[id(m)])
     return replaced(model, folded)

@@ -33,6 +33,12 @@ def choices(run: Run) -> dict[str, dict[str, Run]]:
             "small network, scale": method("network"),
             "small network, scale and shift": method("network-shift"),
         },
+        "hypernetwork": {
+            "the paper's gates": run,
+            "full: all weights generated": method("full"),
+            "self-tuning network": method("self-tuning"),
+            "Multi-Rate VAE's gates": method("multi-rate"),
+        },
         "start of the gate": {"nearly open": run, "as Linear(1, m)": method("usual-start")},
         "last layers": {"gated": run, "plain": method("plain-heads")},
         "β in a step": {
