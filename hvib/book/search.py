@@ -118,7 +118,7 @@ SEARCHES: dict[str, Search] = {
     "random": Search("random", random, Style("#999999", "v")),
     "bayesian": Search("Bayesian", bayesian, Style("#000000", "s")),
     "halving": Search("successive halving", halving, Style("#CC79A7", "^")),
-    "batched": Search("batched grid", _one_run("vib-batched"), Style("#56B4E9", "^"), True),
+    "batched": Search("batched grid", _one_run("vib-batched"), Style("#A6761D", "^"), True),
     "warm": Search("warm-started grid", _one_run("vib-warm"), Style("#E69F00", "v"), True),
     "hyper": _of_curve(Key("hyper-vib")),
     "hyper-2x": _of_curve(Key("hyper-vib", 2)),
