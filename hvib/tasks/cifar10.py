@@ -34,6 +34,8 @@ def cifar10() -> Data:
 def _studies(planned: Planned) -> dict[str, list[Run]]:
     """Plan the studies of CIFAR-10: those of `steps_and_twice`, and `norms`.
 
+    `one run` has the first seed alone.
+
     `norms` varies the norms and the place of the gates, for the first three seeds. VIB at one β of
     the plateau and the paper's Hyper-VIB each have batch norms, group norms and no norms. Hyper-VIB
     also has its gates before the batch norms.
@@ -47,7 +49,12 @@ def _studies(planned: Planned) -> dict[str, list[Run]]:
         for norm in ("group-norm", "no-norm")
         for run in plateau + paper
     ]
-    return steps_and_twice(planned) | {"norms": plateau + paper + before + other_norms}
+    # A run evaluates 13 β on every image, which takes as long as its training: the first seed only.
+    first = [run for run in planned.one_run if run.seed == planned.vib[0].seed]
+    return steps_and_twice(planned) | {
+        "one run": first,
+        "norms": plateau + paper + before + other_norms,
+    }
 
 
 # Chosen for VIB in some fifteen trials with one seed, and kept for all methods.
