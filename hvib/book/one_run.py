@@ -52,12 +52,12 @@ WORDS: dict[Key, Words] = {
         f"{_FOLD}; closed features need not be sent",
     ),
     FULL: Words(
-        "a network that makes all weights from log β",
+        "a network that makes all weights, in chunks, from log β",
         _RANGE,
         "any β at run time, whose weights are made first; or folded",
     ),
-    SELF_TUNING: Words("weights that are affine in a learned function of β", _RANGE, _FOLD),
-    MULTI_RATE: Words("other gates on hidden layers, mean objective", _RANGE, _FOLD),
+    SELF_TUNING: Words("weights that are affine in log β, twice as many", _RANGE, _FOLD),
+    MULTI_RATE: Words("a sigmoid gate at the device, a root at the network", _RANGE, _FOLD),
     FLEXIBLE: Words(
         "a plain answer by regression, no β and no noise",
         "classes or numbers; balanced classes",
