@@ -117,7 +117,7 @@ def _task_panels(tasks: Tasks, draw: Callable[[Axes, Groups], None]) -> Figure:
     handles = [
         plt.Line2D([], [], label=label_of(name), **method_style(name)._asdict()) for name in names
     ]
-    columns = min(len(names), 4)
+    columns = min(len(names), 3 if len(names) > 4 else 4)  # as many as long names leave room for
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
     return figure
 
