@@ -1,6 +1,6 @@
 """What the book varies: a choice of Hyper-VIB at a time, and its own settings for all methods."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -75,7 +75,12 @@ def one_group(runs: Iterable[Run], *, fresh: bool = False, device: str = "auto")
 
 
 def outcomes(
-    runs: Sequence[Run], against: Sequence[Curve], *, skip: int = 0, **obtaining: Any
+    runs: Sequence[Run],
+    against: Sequence[Curve],
+    *,
+    skip: int = 0,
+    groups: Collection[str] | None = None,
+    **obtaining: Any,
 ) -> dict[str, dict[str, Comparison]]:
     """What came of each variant of `choices`, over the seeds of the runs.
 
@@ -83,6 +88,7 @@ def outcomes(
         runs: Hyper-VIB's as the paper has it, one for each seed.
         against: the curves of the same seeds that each variant is compared with.
         skip: how many variants of each group to leave out: 1 leaves out the paper's own.
+        groups: which of `choices` to try; all if None.
         obtaining: of `one_group`.
     """
     tried = [choices(run) for run in runs]
@@ -92,6 +98,7 @@ def outcomes(
             for name in list(variants)[skip:]
         }
         for group, variants in tried[0].items()
+        if groups is None or group in groups
     }
 
 
