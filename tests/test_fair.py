@@ -1,6 +1,6 @@
 """VIB at its best: what is chosen, on which data, and what is left of a lead."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -12,6 +12,7 @@ from hvib.book import fair, figures
 from hvib.book.curves import ORDERED, PAPER, VIB, Curve, Key, collect
 from hvib.book.plan import plan
 from hvib.ledger import Record
+from hvib.run import Run
 from hvib.tasks import Planned
 
 Objective = Callable[[float], float]
@@ -116,6 +117,23 @@ def test_what_is_left_of_a_lead() -> None:
     assert paper.explained == pytest.approx(1 - 0.125 / 0.3)
     assert ordered.plain.mean == pytest.approx(-0.1)
     assert np.isnan(ordered.explained)
+
+
+def test_plain_systems_that_start_from_a_gated_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Run] = []
+
+    def swept(runs: Iterable[Run]) -> list[Record]:
+        asked.extend(runs)
+        return [
+            rewritten(fake(r.method, r.seed, vib), "train", objective=lambda b: 0.6) for r in asked
+        ]
+
+    monkeypatch.setattr(fair, "sweep", swept)
+    found = fair.tuned_over_best("mnist", made_up())
+    assert [(r.task, r.method, r.seed) for r in asked] == [
+        ("mnist", "hyper-vib-tuned", seed) for seed in range(3)
+    ]
+    assert found.mean == pytest.approx(1 - 0.6 / 0.8)
 
 
 def test_the_page_s_own_task_tries_each_remedy_alone() -> None:

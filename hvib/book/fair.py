@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from hvib.book.curves import ORDERED, PAPER, VIB, Curve, Curves, Key
+from hvib.book.curves import ORDERED, PAPER, VIB, Curve, Curves, Key, collect
 from hvib.book.plan import SEEDS, plan, studies
 from hvib.book.statistics import Interval, excess, interval, paired, shared_betas
+from hvib.ledger import Record, sweep
 from hvib.methods.tended import REMEDIES
 from hvib.run import Run
-from hvib.tasks import Planned
+from hvib.tasks import Planned, make_run
 
 TENDED = Key("vib-tended")
 """VIB with all remedies at once."""
@@ -107,7 +108,7 @@ def vib_at_best(curves: Curves) -> AtBest:
     """
     candidates = of_method(curves, "vib")
     common = set.intersection(*({c.seed for c in group} for group in candidates.values()))
-    chosen, records = [], dict[int, list]()
+    chosen, records = [], dict[int, list[Record]]()
     for beta in curves[VIB][0].betas:
         means = {
             key: float(np.mean([at[0] for at in found]))
@@ -208,3 +209,16 @@ def all_leads(tasks: Mapping[str, Curves]) -> dict[tuple[str, Key], Leads]:
         for task, curves in tasks.items()
         for key in (PAPER, ORDERED)
     }
+
+
+def tuned_over_best(task: str, curves: Curves) -> Interval:
+    """The lead over VIB at its best, on training data, of plain systems that start from a gated one.
+
+    They are those of `hyper-vib-tuned`: the ordered system, folded at each β and trained on.
+
+    Args:
+        curves: the task's, as `vib_at_best` takes them.
+    """
+    runs = [make_run(task, "hyper-vib-tuned", seed=seed) for seed in SEEDS["full"][:3]]
+    (tuned,) = collect(sweep(runs)).values()
+    return lead(tuned, vib_at_best(curves).curves, "train")
