@@ -28,5 +28,5 @@ def test_what_is_added_comes_before_the_package_s_own_until_it_is_forgotten() ->
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="method = 'ib': unknown; choose one of hyper-vib, "):
+    with pytest.raises(ValueError, match="method = 'ib': unknown; choose one of flexible-vib, "):
         METHODS.find("ib")

@@ -82,7 +82,7 @@ def test_unknown_names_list_the_known(words: tuple[str, str, str], says: str) ->
 
 
 def test_unknown_method_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="method = 'ib': unknown; choose one of hyper-vib, "):
+    with pytest.raises(ValueError, match="method = 'ib': unknown; choose one of flexible-vib, "):
         method_of(make_run("digits", "ib"))
 
 
