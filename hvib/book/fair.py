@@ -212,7 +212,7 @@ def all_leads(tasks: Mapping[str, Curves]) -> dict[tuple[str, Key], Leads]:
 
 
 def tuned_over_best(task: str, curves: Curves) -> Interval:
-    """The lead over VIB at its best, on training data, of plain systems that start from a gated one.
+    """The training lead over VIB at its best of plain systems that start from a gated one.
 
     They are those of `hyper-vib-tuned`: the ordered system, folded at each β and trained on.
 
