@@ -166,7 +166,7 @@ def trained(
         Diverged: a loss is not finite.
     """
     where = training.generator.device
-    dtype, state = product_dtype(run, where), _copy(model)
+    dtype, state, system = product_dtype(run, where), _copy(model), one_of(model)
     for batch in batches:
         with denormals_flushed():  # not around the yield: others run between the steps
             draw = training.draw(len(batch.x))
@@ -184,10 +184,7 @@ def trained(
                 if batch.begins:  # weights whose loss was just seen to be finite
                     state = _copy(model)
                 optimizer.zero_grad()
-                loss = training.weighted(losses)
-                if training.method.beside:
-                    loss = loss + training.method.beside(one_of(model), batch.y)
-                loss.backward()
+                training.learned(losses, system, batch.y).backward()
             optimizer.step()
         yield losses.detach()
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from hvib.book.plan import plan, studies
 from hvib.check import require
-from hvib.ledger import Record, on_record, sweep
+from hvib.ledger import Record, sweep
 from hvib.methods import METHODS, Method
 from hvib.tasks import TASKS, Metric
 from hvib.tasks.task import ONE_RUN
@@ -144,8 +144,7 @@ def task_label(task: str) -> str:
 def curves_of(task: str) -> dict[Key, list[Curve]]:
     """The curves of a task's page, from its records; what is not on record is trained now."""
     beside = studies(task)
-    planned = plan(task) + beside.get("a sixth", [])
-    return collect([*sweep(planned), *on_record(beside.get("one run", []))])
+    return collect(sweep([*plan(task), *beside.get("a sixth", []), *beside.get("one run", [])]))
 
 
 def study_curves(task: str, name: str) -> dict[Key, list[Curve]]:

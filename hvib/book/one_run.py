@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hvib.book.curves import ANSWER, FLEXIBLE, ORDERED, PAPER, REFIT, VIB, Curve, Curves, Key
 from hvib.book.optimum import envelope, excess_over_envelope
-from hvib.book.statistics import Interval, compare, interval, over_seeds
+from hvib.book.statistics import Interval, compare, interval, machine_of, over_seeds
 from hvib.book.verdict import Outcome, outcome
 from hvib.hyper import at
 from hvib.methods import METHODS
@@ -110,10 +110,8 @@ def price(ours: Sequence[Curve], vib: Sequence[Curve]) -> float:
 
     def by_machine(curves: Sequence[Curve]) -> dict[frozenset, list[float]]:
         found: dict[frozenset, list[float]] = {}
-        told = ("name", "threads", "products")
         for curve in curves:
-            machine = frozenset(tuple(r.environment.get(k) for k in told) for r in curve.records)
-            found.setdefault(machine, []).append(curve.seconds)
+            found.setdefault(machine_of(curve), []).append(curve.seconds)
         return found
 
     own, grid = by_machine(ours), by_machine(vib)
@@ -263,9 +261,7 @@ def step_of(run: Run, x: Shaped[Tensor, "B *shape"], y: Shaped[Tensor, "B *k"]) 
     with FlopCounterMode(display=False) as flops, _Calls() as calls, at(draw.betas):
         with _kept() as kept:
             losses = training.objectives(draw, system(draw.shares(x), draw.noise), y)
-            loss = training.weighted(losses)
-            if method.beside:
-                loss = loss + method.beside(system, y)
+            loss = training.learned(losses, system, y)
         loss.backward()
     own = {p.untyped_storage().data_ptr() for p in system.parameters()}
     saved = sum(t.untyped_storage().nbytes() for where, t in kept.items() if where not in own)

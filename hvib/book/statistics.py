@@ -148,18 +148,20 @@ def compare(ours: Sequence[Curve], vib: Sequence[Curve]) -> Comparison:
     )
 
 
+def machine_of(curve: Curve) -> frozenset[tuple[Any, ...]]:
+    """What a curve's times belong to: the processor, its threads and the format of products."""
+    told = ("name", "threads", "products")
+    return frozenset(tuple(r.environment.get(key) for key in told) for r in curve.records)
+
+
 def training_seconds(curves: Sequence[Curve]) -> float:
     """Training time of the whole curve over β: mean over the seeds of the first one's machine.
 
     Times compare on one machine only. A seed trained on another processor, number of threads or
     number format counts for everything but the time.
     """
-
-    def machine(curve: Curve) -> set[tuple[Any, ...]]:
-        told = ("name", "threads", "products")
-        return {tuple(r.environment.get(key) for key in told) for r in curve.records}
-
-    return float(np.mean([c.seconds for c in curves if machine(c) == machine(curves[0])]))
+    first = machine_of(curves[0])
+    return float(np.mean([curve.seconds for curve in curves if machine_of(curve) == first]))
 
 
 def runs_of(ours: Sequence[Curve], vib: Sequence[Curve]) -> float:

@@ -6,8 +6,6 @@ learn in the same steps, and no gradient passes from the code to the answer. At 
 then uses the gated code or the closed form of flexible VIB, as the validation split has it.
 """
 
-import math
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -18,10 +16,10 @@ from hvib.check import require
 from hvib.closing import FreeGate, Opening
 from hvib.data import Data
 from hvib.evaluation import evaluate
-from hvib.hyper import Gate, Gated
+from hvib.hyper import Gated
 from hvib.methods.answer import Answer, answer_loss, answer_of
 from hvib.methods.belonging import mark
-from hvib.methods.flexible import Codebook, Receiving, Sending, log_idle
+from hvib.methods.flexible import Codebook, Given, Receiving, Sending, log_idle, require_ascending
 from hvib.methods.hyper_vib import converted, draw_beyond
 from hvib.methods.method import Method, Style
 from hvib.run import Run
@@ -63,15 +61,12 @@ class Choice(nn.Module):
         return self.get_buffer("gated")[nearest][:, None]
 
 
-class _OfChoice(Gate):
-    """A gate that learns nothing: its numbers are those of a choice."""
+class _OfChoice(Given):
+    """A gate whose numbers are those of a choice."""
 
     def __init__(self, choice: Choice) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self.choice = choice
-
-    def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
-        return self.modulation(log_beta)[0]
 
 
 class Mask(_OfChoice):
@@ -173,8 +168,8 @@ def answered(plain: System, betas: tuple[float, ...], seed: int, *, classes: boo
     Raises:
         ValueError: the system has fewer features than both codes take, or the β do not ascend.
     """
-    ascending = len(betas) > 0 and all(0 < a < b for a, b in pairwise((*betas, math.inf)))
-    require(ascending, "betas", betas, "give β > 0 in ascending order, as beta_grid() does")
+    require(len(betas) > 0, "betas", betas, "give a grid, as beta_grid() does")
+    require_ascending(betas)
     answer = answer_of(plain, classes=classes)
     mend = f"both codes of an answer of {answer.size} numbers take more: give as many at least"
     require(plain.features > answer.size, "features", plain.features, mend)

@@ -107,15 +107,22 @@ def log_idle(noise_variance: float) -> float:
     return math.log(max(1 - noise_variance, LEAST_VARIANCE))
 
 
-class _OfCode(Gate):
-    """A gate that learns nothing: its numbers are those of a codebook."""
+class Given(Gate):
+    """A gate that learns nothing: another module gives its `modulation` the numbers."""
 
-    def __init__(self, size: int, codebook: Codebook) -> None:
+    def __init__(self) -> None:
         nn.Module.__init__(self)
-        self.size, self.codebook = size, codebook
 
     def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
         return self.modulation(log_beta)[0]
+
+
+class _OfCode(Given):
+    """A gate whose numbers are those of a codebook."""
+
+    def __init__(self, size: int, codebook: Codebook) -> None:
+        super().__init__()
+        self.size, self.codebook = size, codebook
 
 
 class Sending(_OfCode):
@@ -166,6 +173,16 @@ class Receiver(nn.Module):
         return answer.expand(self.code(received)[:, : answer.size])
 
 
+def require_ascending(betas: tuple[float, ...]) -> None:
+    """Refuse a grid of β that does not ascend, or is not of finite β > 0.
+
+    Raises:
+        ValueError: it is such a grid.
+    """
+    ascending = all(0 < a < b for a, b in pairwise((*betas, math.inf)))
+    require(ascending, "betas", betas, "give β > 0 in ascending order")
+
+
 def flexible(plain: System, *, classes: bool, betas: tuple[float, ...] = ()) -> System:
     """A plain system as flexible VIB has it, not yet trained; `hvib.fit` knows how to train it.
 
@@ -179,8 +196,7 @@ def flexible(plain: System, *, classes: bool, betas: tuple[float, ...] = ()) -> 
         ValueError: the system has fewer features than the answer has components, or the β do not
             ascend.
     """
-    ascending = all(0 < a < b for a, b in pairwise((*betas, math.inf)))
-    require(ascending, "betas", betas, "give β > 0 in ascending order")
+    require_ascending(betas)
     answer = answer_of(plain, classes=classes)
     codebook = Codebook(answer, plain.channel.variance, betas)
     system = System(

@@ -139,6 +139,18 @@ class Training:
             require(bool((objectives > 0).all()), "objective", objectives.tolist(), mend)
         return (self.running.weights(objectives) * objectives).mean()
 
+    def learned(
+        self, objectives: Float[Tensor, " K"], system: System, y: Shaped[Tensor, "MN *k"]
+    ) -> Float[Tensor, ""]:
+        """`weighted`, and beside it the loss of its own that a method may have.
+
+        Args:
+            system: as it has just been passed the step's examples.
+            y: their targets, not yet in shares.
+        """
+        loss = self.weighted(objectives)
+        return loss + self.method.beside(system, y) if self.method.beside else loss
+
     def loss(self, draw: Draw, output: Output, y: Shaped[Tensor, "MN *k"]) -> Float[Tensor, ""]:
         """The loss of a step.
 

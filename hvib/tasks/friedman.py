@@ -6,13 +6,11 @@ Its inference is known exactly, so that the least possible error is known too.
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from hvib.channel import AWGN
 from hvib.data import Data, Split
 from hvib.run import Run
-from hvib.system import System, mlp
-from hvib.tasks.networks import Affine
+from hvib.tasks.networks import ranging_mlp
 from hvib.tasks.task import Metric, Planned, Task
 
 SIZES = {"train": 20_000, "validation": 5_000, "test": 5_000}
@@ -50,13 +48,6 @@ _MOMENTS = (14.4, 5.0)
 """about the mean and the standard deviation of y"""
 
 
-def _build(run: Run) -> System:
-    """The layers of the ranging tasks."""
-    device = mlp([10, 256, 256, 2 * run.features])
-    network = nn.Sequential(mlp([run.features, 256, 256, 1]), Affine(*_MOMENTS))
-    return System(device, network, AWGN(run.snr_db), run.features)
-
-
 def _studies(planned: Planned) -> dict[str, list[Run]]:
     """The other methods of one training run, at the epochs of a VIB run."""
     return {"one run": planned.one_run}
@@ -71,7 +62,7 @@ DEFINED = (
         label="Friedman",
         metric=Metric("MSE", "1", 1, 3, higher_is_better=False),
         load=friedman,
-        networks={"": _build},
+        networks={"": ranging_mlp(10, _MOMENTS)},
         profiles={
             "smoke": {"epochs": 1, "limit": 1024, "batch_size": 256, "draws": 1},
             "quick": {**_SETTINGS, "epochs": 4, "draws": 2},

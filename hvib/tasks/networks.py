@@ -79,16 +79,17 @@ class Affine(nn.Module):
 _TIME = (51.7, 27.9)
 
 
-def ranging_mlp(inputs: int) -> Callable[[Run], System]:
+def ranging_mlp(inputs: int, moments: tuple[float, float] = _TIME) -> Callable[[Run], System]:
     """Build fully connected systems for ranging, which answer in ns.
 
     Args:
         inputs: number of real numbers in one measurement.
+        moments: mean and standard deviation of the target, if it is another.
     """
 
     def build(run: Run) -> System:
         device = mlp([inputs, 256, 256, 2 * run.features])
-        network = nn.Sequential(mlp([run.features, 256, 256, 1]), Affine(*_TIME))
+        network = nn.Sequential(mlp([run.features, 256, 256, 1]), Affine(*moments))
         return System(device, network, AWGN(run.snr_db), run.features)
 
     return build

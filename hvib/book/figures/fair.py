@@ -14,8 +14,9 @@ from hvib.book.fair import AT_BEST, Leads, vib_at_best
 from hvib.book.figures.page import table
 from hvib.book.figures.style import (
     beta_axis,
-    change_ticks,
+    change_axis,
     draw_interval,
+    legend_handles,
     line,
     method_style,
 )
@@ -44,19 +45,15 @@ def remedies_over_beta(curves: Curves) -> Figure:
         beta_axis(axes, curves)
         axes.axhline(0, color="#0072B2", lw=1.2)
         axes.set_title(f"{split} objective")
-        axes.set_yscale("symlog", linthresh=10)
-        ticks = (-50, -30, -10, 0, 10, 30, 100, 300, 1000)
-        axes.set_yticks(ticks, change_ticks(ticks))
+        change_axis(axes, (-50, -30, -10, 0, 10, 30, 100, 300, 1000))
         axes.yaxis.set_minor_locator(plt.NullLocator())
-        ends = []
         for key, group in curves.items():
             if key.method.startswith("vib") and key != VIB:
                 values, betas = excess(group, curves[VIB], split), shared_betas(group, curves[VIB])
                 line(axes, _style(key), betas, 100 * values.mean)
-                ends.append((label_of(key), _style(key), float(100 * values.mean[-1])))
     panels[0].set_ylabel("excess over VIB (%)")
-    handles = [plt.Line2D([], [], label=label, **style._asdict()) for label, style, _ in ends]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    drawn = {key: _style(key) for key in curves if key.method.startswith("vib") and key != VIB}
+    figure.legend(handles=legend_handles(drawn), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -73,14 +70,9 @@ def excess_at_best(tasks: Mapping[str, Curves]) -> Figure:
             own = [curve for curve in group if curve.seed in seeds]
             values = excess(own, curves[VIB], "test")
             draw_interval(axes, names[key], shared_betas(own, curves[VIB]), values, 100)
-        axes.set_yscale("symlog", linthresh=10)
-        ticks = (-30, -10, 0, 10, 30, 100)
-        axes.set_yticks(ticks, change_ticks(ticks))
+        change_axis(axes, (-30, -10, 0, 10, 30, 100))
         axes.set_ylabel("excess (% of VIB's objective)")
-    handles = [
-        plt.Line2D([], [], label=label_of(key), **style._asdict()) for key, style in names.items()
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(handles=legend_handles(names), loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 

@@ -9,7 +9,13 @@ from matplotlib.figure import Figure
 
 from hvib.book.curves import VIB, Curve, Curves, Key, label_of, task_label
 from hvib.book.figures.page import table
-from hvib.book.figures.style import beta_axis, change_ticks, draw_interval, method_style
+from hvib.book.figures.style import (
+    beta_axis,
+    change_axis,
+    draw_interval,
+    legend_handles,
+    method_style,
+)
 from hvib.book.figures.tasks import task_axes
 from hvib.book.one_run import WORDS, Standing, Step, lowest_at, price
 from hvib.book.optimum import envelope, excess_over_envelope
@@ -112,14 +118,10 @@ def excess_over_others(tasks: Mapping[str, Curves], keys: Sequence[Key]) -> Figu
         for key in (key for key in keys if key in curves):
             values = excess_over_envelope(curves[key], lowest)
             draw_interval(axes, method_style(key), curves[key][0].betas, values, 100)
-        axes.set_yscale("symlog", linthresh=10)
-        ticks = (0, 3, 10, 30, 100, 300)
-        axes.set_yticks(ticks, change_ticks(ticks))
+        change_axis(axes, (0, 3, 10, 30, 100, 300))
         axes.yaxis.set_minor_locator(plt.NullLocator())
         axes.set(ylim=(-2, None), ylabel="above the envelope (%)")
-    handles = [
-        plt.Line2D([], [], label=label_of(key), **method_style(key)._asdict()) for key in keys
-    ]
+    handles = legend_handles({key: method_style(key) for key in keys})
     figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
     return figure
 

@@ -15,8 +15,9 @@ from hvib.book.figures.page import table
 from hvib.book.figures.style import (
     PALETTE,
     beta_axis,
-    change_ticks,
+    change_axis,
     draw_interval,
+    legend_handles,
     method_style,
 )
 from hvib.book.optimum import Bounds, Envelope, gap
@@ -33,8 +34,8 @@ _CERTIFIED: dict[str, Any] = {"color": "#bbbbbb", "lw": 8, "alpha": 0.6}
 
 def _handles(keys: Sequence[Key], more: Mapping[str, Mapping[str, Any]]) -> list[plt.Line2D]:
     """Legend entries of methods, and of further lines."""
-    styles = {label_of(key): method_style(key)._asdict() for key in keys} | dict(more)
-    return [plt.Line2D([], [], label=label, **style) for label, style in styles.items()]
+    further = [plt.Line2D([], [], label=label, **style) for label, style in more.items()]
+    return legend_handles({key: method_style(key) for key in keys}) + further
 
 
 def water_filling(
@@ -126,8 +127,7 @@ def _certified(axes: Axes, curves: Curves, bound: Bounds, lowest: Envelope) -> N
     axes.plot(lowest.betas, lowest.objective.mean / bound.certified, **_ENVELOPE)
     for key, group in curves.items():
         values = gap(group, bound.betas, bound.certified)
-        factor = Interval(*(1 + part for part in values))
-        draw_interval(axes, method_style(key), group[0].betas, factor)
+        draw_interval(axes, method_style(key), group[0].betas, _factor(values))
     axes.set(yscale="log", ylabel="over certified (factor)")
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())
 
@@ -152,9 +152,7 @@ def _over_vib(axes: Axes, curves: Curves, lowest: Envelope, vib: Sequence[Curve]
         if key != VIB:
             values = excess(group, vib, "test")
             draw_interval(axes, method_style(key), shared_betas(group, vib), values, 100)
-    ticks = (-30, -10, 0, 10, 30, 100)
-    axes.set_yscale("symlog", linthresh=10)
-    axes.set_yticks(ticks, change_ticks(ticks))
+    change_axis(axes, (-30, -10, 0, 10, 30, 100))
     axes.set_ylabel("over VIB (%)")
 
 

@@ -1,6 +1,6 @@
 """The book's one plot style, and what every figure over β is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -119,6 +119,20 @@ def metric_axis(axes: Axes, metric: Metric) -> None:
     axes.set_ylabel(f"test {metric.name} ({metric.unit})")
     if metric.relative:
         log_axis(axes)
+
+
+def legend_handles(styles: Mapping[Any, Style]) -> list[plt.Line2D]:
+    """Legend entries of curves, each by its `Name`."""
+    return [
+        plt.Line2D([], [], label=label_of(name), **style._asdict())
+        for name, style in styles.items()
+    ]
+
+
+def change_axis(axes: Axes, ticks: Sequence[int] = (-30, -10, 0, 10, 30, 100, 300)) -> None:
+    """A vertical axis of changes in percent, linear within ±10 and logarithmic beyond."""
+    axes.set_yscale("symlog", linthresh=10)
+    axes.set_yticks(ticks, change_ticks(ticks))
 
 
 def change_ticks(ticks: Sequence[int], plus: str = "+") -> list[str]:

@@ -12,10 +12,11 @@ from hvib.book.curves import VIB, Curve, Groups, Name, label_of, task_label
 from hvib.book.figures.style import (
     PALETTE,
     beta_axis,
-    change_ticks,
+    change_axis,
     draw_interval,
     end_of,
     label_directly,
+    legend_handles,
     line,
     log_axis,
     method_style,
@@ -114,9 +115,7 @@ def _task_panels(tasks: Tasks, draw: Callable[[Axes, Groups], None]) -> Figure:
     for axes, curves in zip(panels, tasks.values(), strict=True):
         draw(axes, curves)
     names = dict.fromkeys(name for curves in tasks.values() for name in curves)
-    handles = [
-        plt.Line2D([], [], label=label_of(name), **method_style(name)._asdict()) for name in names
-    ]
+    handles = legend_handles({name: method_style(name) for name in names})
     columns = min(len(names), 3 if len(names) > 4 else 4)  # as many as long names leave room for
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
     return figure
@@ -166,17 +165,10 @@ def excess_of_tasks(tasks: Tasks) -> Figure:
         beta_axis(axes, curves)
         ours = {name: group for name, group in curves.items() if name != VIB}
         _draw_excesses(axes, ours, curves[VIB], "test")
-        _wide_axis(axes)
+        change_axis(axes)
         axes.set_ylabel("excess (% of VIB's objective)")
 
     return _task_panels(tasks, draw)
-
-
-def _wide_axis(axes: Axes) -> None:
-    """An axis of excesses that is linear within ±10% and logarithmic beyond."""
-    axes.set_yscale("symlog", linthresh=10)
-    ticks = (-30, -10, 0, 10, 30, 100, 300)
-    axes.set_yticks(ticks, change_ticks(ticks))
 
 
 def _draw_excesses(
@@ -213,7 +205,7 @@ def excess_over_beta(curves: Groups, *, wide: bool = False) -> Figure:
         ends = _draw_excesses(axes, ours, curves[VIB], split)
         axes.set_title(f"{split} objective")
     if wide:
-        _wide_axis(panels[0])
+        change_axis(panels[0])
         panels[0].autoscale(axis="y")  # which the ticks had widened
     panels[0].set_ylabel("excess over VIB (%)")
     label_directly(panels[1], ends)
