@@ -1,9 +1,9 @@
 """Hyper-VIB: one training run of the variational information bottleneck for every β."""
 
 from hvib.channel import AWGN
-from hvib.closing import FreeGate, Opening, opened
 from hvib.data import Data, Split
 from hvib.evaluation import evaluate, predict
+from hvib.gates.closing import FreeGate, Opening, opened
 from hvib.hyper import Gate, at, fold, hyperize
 from hvib.layers.conditioned import Conditioned
 from hvib.methods.training import training_of

@@ -30,6 +30,7 @@ def evaluate(
     draws: int = 8,
     seed: int = 0,
     chunk: int = 500,
+    snr_db: float | None = None,
 ) -> list[dict[str, Any]]:
     """One row for each β: the metric and the terms of (8), averaged over channel draws.
 
@@ -42,6 +43,7 @@ def evaluate(
         draws: channel draws, that is, independent draws of encoder and channel noise.
         seed: seed of the noise.
         chunk: how many examples pass at once for each β, which bounds the memory.
+        snr_db: the channel's mean SNR in dB, if another than its own.
 
     Returns:
         One dictionary for each β: `beta`; `metric`, for classes the accuracy in [0, 1], for real
@@ -56,7 +58,7 @@ def evaluate(
     """
     betas = grid_of(model) if betas is None else betas_of(betas)
     found = Measures(one_of(model).distortion, len(betas))
-    for output, y in passes(model, split, betas, draws, seed, chunk):
+    for output, y in passes(model, split, betas, draws, seed, chunk, snr_db):
         if not found.count and isinstance(split, Split):
             require_answerable(output.prediction, {"": split}, found.distortion)
         found.add(output, y)
@@ -66,14 +68,19 @@ def evaluate(
 @torch.no_grad()
 @denormals_flushed()
 def predict(
-    model: System | Stacked, split: Split | Batches, betas: Sequence[float], *, seed: int = 0
+    model: System | Stacked,
+    split: Split | Batches,
+    betas: Sequence[float],
+    *,
+    seed: int = 0,
+    snr_db: float | None = None,
 ) -> Float[Tensor, "M N k"]:
     """ŷ of each example at each β, for one channel draw: logits, or real targets.
 
     Raises:
         ValueError: as `evaluate`.
     """
-    chunks = passes(model, split, betas, draws=1, seed=seed, chunk=500)
+    chunks = passes(model, split, betas, draws=1, seed=seed, chunk=500, snr_db=snr_db)
     return torch.cat([output.prediction.cpu() for output, _ in chunks], 1)
 
 
@@ -84,6 +91,7 @@ def passes(
     draws: int,
     seed: int,
     chunk: int,
+    snr_db: float | None = None,
 ) -> Iterator[tuple[Output, Shaped[Tensor, "M N *k"]]]:
     """The outputs for a split at each β, chunk by chunk, with the targets that go with them.
 
@@ -99,7 +107,7 @@ def passes(
     if isinstance(model, Stacked):
         held = len(model.stack[0])
         require(len(betas) == held, "betas", list(betas), f"give the {held} that it was trained at")
-    features, classes = one_of(model).features, one_of(model).distortion.classes
+    chances, classes = one_of(model).chances, one_of(model).distortion.classes
     where = next(model.parameters()).device
     mode = model.training
     count = len(betas)
@@ -109,12 +117,12 @@ def passes(
     for index, part in enumerate(pieces(split, chunk, classes)):
         part = part.to(where)
         x = reals(part.x).expand(repeat, *part.x.shape)  # (M, N, …), without a copy
-        noise = torch.cat([draw_noise(1, len(part), features, generator) for _ in range(draws)], 2)
+        noise = torch.cat([draw_noise(1, len(part), chances, generator) for _ in range(draws)], 2)
         if index == 0 and not isinstance(model, Stacked):
             warn_beyond(model, betas)
             require_equal_shares(model, x, noise.expand(-1, repeat, -1, -1), at_betas)
         model.eval()
-        with at(at_betas):
+        with at(at_betas, snr_db=snr_db):
             output = model(x, noise.expand(-1, repeat, -1, -1))
         model.train(mode)  # before the yield: a training may go on between two chunks
         y = torch.cat([part.y] * draws)

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hvib.channel import snr_db_now
 from hvib.check import require
 from hvib.checks import numbers
 from hvib.layers.change import Wrapped, copied, move_hooks, replaced, scaled, without_fast_paths
@@ -47,6 +48,7 @@ def at(
     beta: float | Sequence[float] | Float[Tensor, " M"] | None = None,
     *,
     log_beta: Float[Tensor, " M"] | None = None,
+    snr_db: float | Sequence[float] | Float[Tensor, " K"] | None = None,
 ) -> Iterator[None]:
     """Set β for the gates of all forward passes inside the block.
 
@@ -57,20 +59,25 @@ def at(
         beta: one β, or M of them.
         log_beta: log β in place of β. Its values are not looked at, so that they may be an input
             of a model that is exported or compiled.
+        snr_db: of the channel and of the gates that read it, in dB: one, one for each β, or one for
+            each example. Without it a system's channel has its own.
 
     Raises:
-        ValueError: a β is not finite and positive, or β and log β are both given or both missing.
+        ValueError: a β is not finite and positive, β and log β are both given or both missing, or
+            an SNR is not finite.
     """
     require((beta is None) != (log_beta is None), "beta", beta, "give β, or log_beta in its place")
     if log_beta is None:
         log_beta = numbers.betas("beta", beta).log()
-    token = log_beta_now.set(log_beta.reshape(-1))
+    told = None if snr_db is None else numbers.decibels("snr_db", snr_db)
+    token, before_it = log_beta_now.set(log_beta.reshape(-1)), snr_db_now.set(told)
     before = _handed()
     torch._C._stash_obj_in_tls(_KEY, (threading.get_ident(), log_beta.reshape(-1)))
     try:
         yield
     finally:
         log_beta_now.reset(token)
+        snr_db_now.reset(before_it)
         torch._C._stash_obj_in_tls(_KEY, before)
 
 
@@ -89,6 +96,8 @@ class Gate(nn.Module):
 
     needs_range = False
     """whether it is made for a range of β, and told its ends as `betas`"""
+    needs_snr = False
+    """whether it reads the SNR besides; `hvib.gates.state` has gates that do"""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -99,7 +108,10 @@ class Gate(nn.Module):
         return torch.sigmoid(torch.addcmul(self.v, log_beta.to(self.u)[:, None], self.u))
 
     def modulation(self, log_beta: Float[Tensor, " M"]) -> tuple[Tensor, Tensor | None]:
-        """What the layer's output is multiplied by, and what is then added: nothing here."""
+        """What the layer's output is multiplied by, and what is then added: nothing here.
+
+        A gate may return more rows than there are β: one for each example.
+        """
         return self(log_beta), None
 
     def put_on(self, layer: nn.Module, axis: int) -> "Gated":
@@ -127,11 +139,11 @@ class Gated(Wrapped):
 
     def forward(self, h: Tensor) -> Tensor:
         log_beta = self.log_betas(h := self.layer(h))
-        shape = [log_beta.shape[0]] + [1] * h.dim()
+        s, shift = self.gate.modulation(log_beta)  # (M, m)
+        shape = [s.shape[0]] + [1] * h.dim()
         # The batch axis becomes two, so an axis counted from the front moves by one.
         shape[self.axis + (self.axis > 0)] = -1
-        h = h.unflatten(0, (log_beta.shape[0], -1))  # (M·N, …) → (M, N, …)
-        s, shift = self.gate.modulation(log_beta)  # (M, m)
+        h = h.unflatten(0, (s.shape[0], -1))  # (M·N, …) → (M, N, …)
         s = s.to(h.dtype).view(shape)  # (M, 1, …, m, …), m in the layer's axis
         h = h * s if shift is None else torch.addcmul(shift.to(h.dtype).view(shape), h, s)
         return h.flatten(0, 1)  # (M·N, …)
@@ -233,7 +245,7 @@ def _hyperized(
     plain = not any(isinstance(m, Gated) for m in model.modules())
     require(plain, "model", type(model).__name__, "it is gated already; fold it first")
     if isinstance(model, System) and isinstance(example, Tensor):
-        noise = torch.zeros(2, 1, len(example), model.features, device=example.device)
+        noise = torch.zeros(2, 1, len(example), model.chances, device=example.device)
         example = (example[None], noise)
     layers, unfollowed = chosen(model, behind_norms, example)
     mend = "it has no Linear or Conv layer to gate, one that it calls on its batch"
@@ -272,21 +284,23 @@ def _gated(
     return gated
 
 
-def fold(model: Model, beta: float) -> Model:
-    """The plain model that a gated one is at one β: gates multiplied into weights, (12) and (14).
+def fold(model: Model, beta: float, snr_db: float | None = None) -> Model:
+    """The plain model that a gated one is at one β, and at one SNR where its gates read that.
+
+    The gates are multiplied into the weights, (12) and (14).
 
     The folded model gives the same outputs as the gated one at this β, needs no `at`, and costs
     what the model cost before `hyperize`. Layers that shared one weight no longer share it,
     because each layer has its own gate multiplied in. A frozen parameter stays frozen.
 
     Raises:
-        ValueError: β is not one number, finite and positive.
+        ValueError: β is not one number, finite and positive, or the SNR is not one finite number.
     """
     require(len(numbers.betas("beta", beta)) == 1, "beta", beta, "fold at one β")
     model = copied(model)
     unwatch(model)
     folded = {}
-    with at(beta), torch.no_grad():
+    with at(beta, snr_db=snr_db), torch.no_grad():
         for m in model.modules():
             if isinstance(m, Gated):
                 folded[id(m)] = m.folded(log_beta_now.get())

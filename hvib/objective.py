@@ -1,6 +1,6 @@
 """The variational information bottleneck objective: equations (5) to (9), (15) to (17)."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
@@ -8,7 +8,9 @@ from torch import Tensor
 
 from hvib.check import require
 from hvib.distortions import Function, as_distortion
-from hvib.system import Output
+
+if TYPE_CHECKING:  # a system's passes compute their rates by this file
+    from hvib.system import Output
 
 
 def feature_kl(
@@ -23,8 +25,8 @@ def gaussian_kl(
 ) -> Float[Tensor, "*batch"]:
     """KL( N(mean, diag variance) ‖ N(0, I) ) in nats: the summand of the rate (9).
 
-    For the rate, `variance` is the diagonal of Θ + σ²I: that of the received feature, channel noise
-    included.
+    For the rate, both are of the received feature: on the paper's channel, μ and the diagonal of
+    Θ + σ²I.
     """
     return feature_kl(mean, variance).sum(-1)
 
@@ -43,7 +45,7 @@ class Terms(NamedTuple):
 
 
 def terms(
-    output: Output, target: Shaped[Tensor, "M N *k"], distortion: Function | None = None
+    output: "Output", target: Shaped[Tensor, "M N *k"], distortion: Function | None = None
 ) -> Terms:
     """D and R of a mini-batch: the inner mean over its N examples in (17), for each β.
 
@@ -58,7 +60,7 @@ def terms(
     require(flat, "predictions", shape, "end the network in k numbers an example, (N, k)")
     return Terms(
         as_distortion(distortion)(output.prediction, target).mean(-1),
-        gaussian_kl(output.mean, output.received_variance).mean(-1),
+        output.rates.sum(-1).mean(-1),
     )
 
 

@@ -63,6 +63,12 @@ class Run:
     epochs: int
     snr_db: float = 20.0
     """channel signal-to-noise ratio in dB against a feature of unit power"""
+    channel: str = ""
+    """the channel by its name in `hvib.channels`; the paper's AWGN if empty"""
+    snrs: tuple[float, ...] = ()
+    """at which SNR in dB it is evaluated; at `snr_db` alone if empty"""
+    mixed_snr: bool = False
+    """in training each example meets an SNR of its own, uniform in dB over the range of `snrs`"""
     features: int = 64
     """n, the dimension of z"""
     batch_size: int = 512
@@ -101,7 +107,13 @@ class Run:
         require(
             list(self.betas) == sorted(set(self.betas)), "betas", self.betas, "list them ascending"
         )
-        require(abs(self.snr_db) <= 200, "snr_db", self.snr_db, "give dB between −200 and 200")
+        for name, values in (("snr_db", (self.snr_db,)), ("snrs", self.snrs)):
+            for value in values:
+                require(abs(value) <= 200, name, value, "give dB between −200 and 200")
+        ascending = list(self.snrs) == sorted(set(self.snrs))
+        require(ascending, "snrs", self.snrs, "list them ascending")
+        mend = "give `snrs`, over whose range the SNR is drawn"
+        require(not self.mixed_snr or len(self.snrs) > 1, "mixed_snr", self.mixed_snr, mend)
         require(self.seed < 2**63, "seed", self.seed, "give a number below 2**63")
         for name in ("epochs", "features", "batch_size", "shares", "draws"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "give at least 1")
@@ -133,7 +145,7 @@ class Run:
             if field.type in names:
                 same = isinstance(value, field.type)
                 require(same, field.name, value, f"give {names[field.type]}")
-            if field.type not in plain and field.name != "betas":
+            if field.type not in plain and field.name not in ("betas", "snrs"):
                 continue
             convert, kind = plain.get(field.type, several)
             # Text is a sequence too, of digits.
@@ -145,7 +157,7 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """All fields, in JSON's types."""
-        return {**asdict(self), "betas": list(self.betas)}
+        return {**asdict(self), "betas": list(self.betas), "snrs": list(self.snrs)}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Run":
@@ -155,7 +167,8 @@ class Run:
             TypeError: a field is unknown or a required one is missing.
             ValueError: a value is out of range.
         """
-        return Run(**{**values, "betas": tuple(values["betas"])})
+        several = {name: tuple(values[name]) for name in ("betas", "snrs") if name in values}
+        return Run(**{**values, **several})
 
     @property
     def slug(self) -> str:

@@ -19,8 +19,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from hvib.book.curves import Curve, Key, collect
 from hvib.data import Data
+from hvib.house.project import PROJECT
 from hvib.methods import METHODS, Method
-from hvib.project import PROJECT
 from hvib.tasks import TASKS, Task, load
 from hvib.tasks.images import data_root
 

@@ -12,7 +12,7 @@ from hvib.methods import METHODS
 from hvib.methods.answer import answers
 from hvib.methods.answered import Choice, Mask, Share, answered
 from hvib.methods.flexible import flexible
-from hvib.objective import feature_kl, terms
+from hvib.objective import terms
 from hvib.system import draw_noise
 from hvib.tasks import load, make_run
 
@@ -52,7 +52,7 @@ def test_the_code_not_in_use_costs_no_rate_and_says_nothing(fitted: System) -> N
         choice_of(fitted).get_buffer("gated").fill_(gated)
         with at(1e-3):
             output = fitted(x[None], noise)
-            kl = feature_kl(output.mean, output.received_variance)[0]
+            kl = output.rates[0]
             other = noise.clone()
             idle = [k for k in range(64) if not used.start <= k < used.stop]
             other[..., idle] = 7.0  # noise on what carries nothing

@@ -14,8 +14,8 @@ from small import run_of
 from torch import Tensor, nn
 
 import hvib
-from hvib.closing import FreeGate, opened
 from hvib.data import Data
+from hvib.gates.closing import FreeGate, opened
 from hvib.hyper import Gate, Gated, hyperize
 from hvib.methods import METHODS
 from hvib.methods.belonging import MadeFor, made_for

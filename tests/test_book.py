@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from hvib.project import PROJECT
+from hvib.house.project import PROJECT
 
 
 class Page(HTMLParser):

@@ -11,8 +11,8 @@ from test_hyper import GATES, betas, models, seeds, shaken
 from torch import nn
 
 import hvib
-from hvib.closing import FreeGate, Opening, opened
 from hvib.data import Data
+from hvib.gates.closing import FreeGate, Opening, opened
 from hvib.hyper import Gate, Gated, at, fold, hyperize
 from hvib.system import System, draw_noise
 from hvib.tasks import build, make_run

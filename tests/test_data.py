@@ -9,7 +9,7 @@ import torch
 
 from hvib.checks.arrays import require_pairs
 from hvib.data import Batcher, Data, Split, reals
-from hvib.project import PROJECT
+from hvib.house.project import PROJECT
 from hvib.tasks import load
 from hvib.tasks.digits import digits
 from hvib.tasks.images import data_root

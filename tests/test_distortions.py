@@ -28,7 +28,7 @@ from hvib.distortions import (
 )
 from hvib.methods import Method
 from hvib.methods.training import training_of
-from hvib.objective import terms
+from hvib.objective import feature_kl, terms
 from hvib.run import Run
 from hvib.system import Output
 from hvib.tasks import ACCURACY, SQUARED_ERROR, TASKS, Metric, Task, make_run
@@ -106,7 +106,7 @@ def test_several_is_the_weighted_sum_of_its_parts() -> None:
 def test_a_function_of_ones_own_is_the_distortion_of_the_objective() -> None:
     prediction, y = torch.randn(2, 4, 3), torch.randn(2, 4, 3)
     mean, variance = torch.randn(2, 4, 5), torch.rand(2, 4, 5)
-    output = Output(prediction, mean, variance, variance + 0.1)
+    output = Output(prediction, mean, variance, feature_kl(mean, variance + 0.1))
     expected = F.huber_loss(prediction, y, reduction="none").sum(-1).mean(-1)
     torch.testing.assert_close(terms(output, y, huber).distortion, expected)
     assert torch.equal(terms(output, y, huber).rate, terms(output, y).rate)

@@ -13,7 +13,6 @@ from hvib.data import Data, Split
 from hvib.evaluation import evaluate, predict
 from hvib.hyper import hyperize
 from hvib.methods import METHODS
-from hvib.objective import gaussian_kl
 from hvib.system import System
 from hvib.tasks import build
 from hvib.train import fit, steps
@@ -156,7 +155,7 @@ def test_evaluation_averages_draws_and_reports_what_it_says(digits: Data) -> Non
             logits = out.prediction[0]
             accuracy.append((logits.argmax(-1) == split.y).float().mean())
             distortion.append(torch.nn.functional.cross_entropy(logits, split.y))
-            rate.append(gaussian_kl(out.mean, out.received_variance).mean())
+            rate.append(out.rates.sum(-1).mean())
             power.append((out.mean**2 + out.variance).mean())
     expected = {
         "metric": accuracy,

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hvib.channel import AWGN
-from hvib.closing import FreeGate, Opening
+from hvib.gates.closing import FreeGate, Opening
 from hvib.hyper import Gate, Gated, at, fold, hyperize
 from hvib.layers.conditioned import Conditioned
 from hvib.system import System

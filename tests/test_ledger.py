@@ -26,9 +26,9 @@ from safetensors.torch import load_file, save_file
 from hvib import ledger
 from hvib.book.plan import page
 from hvib.evaluation import evaluate
+from hvib.house.project import PROJECT
 from hvib.ledger import DamagedRecord, Record, filing, locks, obtaining, verification
 from hvib.ledger.tensors import save_tensors, weights
-from hvib.project import PROJECT
 from hvib.run import Run
 from hvib.tasks import load, make_run
 from hvib.train import Diverged

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from hvib.closing import FreeGate, opened
 from hvib.evaluation import evaluate
+from hvib.gates.closing import FreeGate, opened
 from hvib.hyper import Gated, at
+from hvib.objective import feature_kl
 from hvib.run import Run, beta_grid
 from hvib.theory import linear
 from hvib.theory.linear import (
@@ -55,7 +56,7 @@ def test_the_system_of_18_is_deterministic_and_trains_with_finite_gradients() ->
     with at(1.0):
         out = system(x, torch.randn(2, 1, 512, 1))
     assert (out.variance == 0).all()
-    torch.testing.assert_close(out.received_variance, torch.full_like(out.mean, 0.01))
+    torch.testing.assert_close(out.rates, feature_kl(out.mean, torch.tensor(0.01)))
     fit(system, data, linear_run(batch_size=256, epochs=1), device="cpu")
     gradients = [p.grad for p in system.parameters()]
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)

@@ -16,7 +16,7 @@ from conftest import needs_cifar10, needs_mnist
 
 from hvib import ledger
 from hvib.book.plan import page, plan, studies
-from hvib.project import PROJECT
+from hvib.house.project import PROJECT
 from hvib.run import Run
 from hvib.tasks import TASKS
 

@@ -12,7 +12,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from hvib.distortions.default import distortion
 from hvib.methods.training import RunningObjective
-from hvib.objective import Terms, draw_betas, gaussian_kl, terms
+from hvib.objective import Terms, draw_betas, feature_kl, gaussian_kl, terms
 from hvib.system import Output
 
 
@@ -91,7 +91,7 @@ def test_predictions_that_are_no_numbers_of_each_example_are_refused(
 def test_terms_use_the_variance_of_the_received_feature() -> None:
     mean, variance = torch.randn(2, 6, 4), torch.rand(2, 6, 4)
     logits, y = torch.randn(2, 6, 3), torch.randint(3, (2, 6))
-    found = terms(Output(logits, mean, variance, variance + 0.25), y)
+    found = terms(Output(logits, mean, variance, feature_kl(mean, variance + 0.25)), y)
     assert found.rate.shape == (2,)
     torch.testing.assert_close(found.rate, gaussian_kl(mean, variance + 0.25).mean(-1))
 

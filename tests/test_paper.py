@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from hvib.project import PROJECT
+from hvib.house.project import PROJECT
 
 # Equations (18) to (29) are on the page of the linear theorem.
 LINEAR = PROJECT / "notebooks" / "04-linear-theorem.ipynb"

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from hvib.project import PROJECT
+from hvib.house.project import PROJECT
 
 
 def examples(page: str) -> list[str]:

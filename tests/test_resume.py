@@ -17,10 +17,10 @@ from torch import nn
 from hvib.channel import AWGN
 from hvib.data import Data, Split
 from hvib.evaluation import evaluate
+from hvib.house.project import PROJECT
 from hvib.hyper import hyperize
 from hvib.methods import METHODS, resuming
 from hvib.methods.training import Training
-from hvib.project import PROJECT
 from hvib.run import Run
 from hvib.system import Stacked, System, mlp
 from hvib.train import Fit, fit

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 import hvib
 from hvib.book.probes import feature_rates, share_right
 from hvib.checks.shares import require_equal_shares
-from hvib.closing import FreeGate
 from hvib.data import Data
+from hvib.gates.closing import FreeGate
 from hvib.hyper import Gate, hyperize
 from hvib.system import draw_noise
 from hvib.train import Diverged

@@ -7,10 +7,10 @@ from small import run_of
 
 import hvib
 from hvib.data import Batcher, Data
+from hvib.house.project import PROJECT
 from hvib.methods import METHODS
 from hvib.methods.training import RunningObjective, training_of
 from hvib.objective import draw_betas, terms
-from hvib.project import PROJECT
 from hvib.system import draw_noise
 from hvib.train import steps
 

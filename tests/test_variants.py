@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from hvib.book.ablations import choices
-from hvib.closing import FreeGate, Opening, standardised
 from hvib.evaluation import evaluate
+from hvib.gates.closing import FreeGate, Opening, standardised
 from hvib.hyper import Gate, Gated, at, fold
 from hvib.methods import METHODS
 from hvib.methods.variants import Film, Network, Softplus, Standardised, UsualStart

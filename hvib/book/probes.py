@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from hvib import ledger, objective
+from hvib import ledger
 from hvib.book.statistics import extremes, survived
 from hvib.check import require
 from hvib.data import Split
@@ -51,9 +51,8 @@ def feature_rates(
     """The rate of each feature at each β in nats, a mean over examples; their sum is R (9)."""
     sums, count = torch.zeros(len(betas), one_of(model).features, dtype=torch.float64), 0
     for output, _ in passes(model, split, betas, draws=1, seed=0, chunk=500):
-        kl = objective.feature_kl(output.mean, output.received_variance)
-        sums += kl.sum(1).double().cpu()
-        count += kl.shape[1]
+        sums += output.rates.sum(1).double().cpu()
+        count += output.rates.shape[1]
     return sums / count
 
 

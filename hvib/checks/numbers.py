@@ -57,6 +57,23 @@ def betas(name: str, value: object) -> Float[Tensor, " M"]:
     return tensor
 
 
+def decibels(name: str, value: object) -> Float[Tensor, " K"]:
+    """One level in dB, or several, as a vector.
+
+    Raises:
+        ValueError: one is no number, or is not finite.
+    """
+    mend = "give finite numbers of dB"
+    require(not isinstance(value, str), name, value, mend)
+    try:
+        tensor = torch.as_tensor(value, dtype=torch.get_default_dtype()).reshape(-1)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} = {value!r}: {mend}") from error
+    ok = len(tensor) > 0 and (torch.compiler.is_compiling() or bool(tensor.isfinite().all()))
+    require(ok, name, tensor.tolist(), mend)
+    return tensor
+
+
 def ends_of(betas: tuple[float, float]) -> tuple[float, float]:
     """The two ends of a range of β.
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from hvib.data import Data
+from hvib.data import Data, Split
 from hvib.evaluation import evaluate
+from hvib.house.project import PROJECT
 from hvib.ledger.filing import file
 from hvib.ledger.record import Record
 from hvib.ledger.tensors import save_tensors
 from hvib.methods.registry import method_of
-from hvib.project import PROJECT
 from hvib.run import Run
 from hvib.system import Stacked, System
 from hvib.tasks.registry import load
@@ -103,17 +103,26 @@ def parameters_of(model: System | Stacked) -> int:
 
 
 def curve(model: System | Stacked, data: Data, run: Run) -> list[dict[str, Any]]:
-    """The rows of a record: each β on each split."""
+    """The rows of a record: each β on each split, at each SNR that the run names."""
     train = data.train.first(TRAIN_EXAMPLES)
     splits = {"train": train, "validation": data.validation, "test": data.test}
     return [
         {
             "split": name,
-            **{k: v if k == "beta" else _rounded(v) for k, v in row.items()},
+            **{k: v if k in ("beta", "snr_db") else _rounded(v) for k, v in row.items()},
         }
         for name, split in splits.items()
-        for row in evaluate(model, split, run.betas, draws=run.draws)
+        for snr in run.snrs or (None,)
+        for row in _at_snr(model, split, run, snr)
     ]
+
+
+def _at_snr(
+    model: System | Stacked, split: Split, run: Run, snr_db: float | None
+) -> list[dict[str, Any]]:
+    told = {} if snr_db is None else {"snr_db": snr_db}
+    found = evaluate(model, split, run.betas, draws=run.draws, snr_db=snr_db)
+    return [{**told, **row} for row in found]
 
 
 def _rounded(value: float | list[float]) -> float | list[float]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from hvib.project import folder_of
+from hvib.house.project import folder_of
 
 HOST = re.sub(r"[^\w-]", "-", socket.gethostname())
 """This machine's name, as a file's name can hold it."""
@@ -29,7 +29,7 @@ WITHOUT = (
 def root() -> Path:
     """The ledger's folder: `$HVIB_RESULTS`, else `results/`.
 
-    A relative one is relative to `hvib.project.PROJECT`.
+    A relative one is relative to `hvib.house.project.PROJECT`.
     """
     return folder_of("HVIB_RESULTS", "results")
 

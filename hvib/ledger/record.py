@@ -5,6 +5,7 @@ none, or whose config disagrees with its name, is reported as a `DamagedRecord` 
 used.
 """
 
+import itertools
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ class Record:
 
     config: Run
     curve: list[dict[str, Any]]
-    """one row per β and split, as `hvib.evaluation.evaluate` gives it, with `split`"""
+    """one row per β and split, as `hvib.evaluation.evaluate` gives it, with `split`; where the run
+    names several SNR, one for each of them, with `snr_db`"""
     seconds: float
     """of training alone, without loading and evaluation; the processor's time for one thread"""
     steps: int
@@ -44,9 +46,14 @@ class Record:
         """The digest under which it would be filed now."""
         return digest_of(self.to_json())
 
-    def rows(self, split: str) -> list[dict[str, Any]]:
-        """The curve on one split, in ascending β."""
-        return [row for row in self.curve if row["split"] == split]
+    def rows(self, split: str, snr_db: float | None = None) -> list[dict[str, Any]]:
+        """The curve on one split, in ascending β.
+
+        Args:
+            snr_db: which one, where the run names several.
+        """
+        rows = [row for row in self.curve if row["split"] == split]
+        return rows if snr_db is None else [row for row in rows if row.get("snr_db") == snr_db]
 
 
 def path_of(run: Run) -> Path:
@@ -79,9 +86,11 @@ def record_of(path: Path, values: Mapping[str, Any]) -> Record:
     said = {name: value for name, value in values.items() if name != "digest"}
     try:
         record = Record(**{**said, "config": Run.from_json(said["config"])})
-        complete = {(b, s) for b in record.config.betas for s in ("validation", "test")} <= {
-            (row["beta"], row["split"]) for row in record.curve
-        }
+        wanted = itertools.product(
+            record.config.betas, ("validation", "test"), record.config.snrs or (None,)
+        )
+        found = {(row["beta"], row["split"], row.get("snr_db")) for row in record.curve}
+        complete = set(wanted) <= found
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"record = {str(path)!r}: damaged ({error}); {mend(path)}") from error
     run = record.config
@@ -91,7 +100,9 @@ def record_of(path: Path, values: Mapping[str, Any]) -> Record:
             f"record = {str(path)!r}: its config belongs to {str(where)!r}; {mend(path)}"
         )
     if not complete:
-        raise ValueError(f"record = {str(path)!r}: its curve lacks a β or a split; {mend(path)}")
+        raise ValueError(
+            f"record = {str(path)!r}: its curve lacks a β, a split or an SNR; {mend(path)}"
+        )
     return record
 
 

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hvib.check import require
-from hvib.closing import FreeGate, Opening
 from hvib.data import Data
 from hvib.evaluation import evaluate
+from hvib.gates.closing import FreeGate, Opening
 from hvib.hyper import Gated
 from hvib.methods.answer import Answer, answer_loss, answer_of
 from hvib.methods.belonging import mark

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from hvib.check import require
 from hvib.checks.numbers import ends_of
-from hvib.closing import standardised
+from hvib.gates.closing import standardised
 from hvib.hyper import Gate, Gated
 from hvib.methods.hyper_vib import converted, gated
 from hvib.methods.variants import Standardised

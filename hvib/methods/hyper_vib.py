@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hvib import objective
 from hvib.check import require
-from hvib.closing import FreeGate, Opening, opened
+from hvib.gates.closing import FreeGate, Opening, opened
 from hvib.hyper import Gate, fold, hyperize
 from hvib.methods.belonging import mark
 from hvib.methods.method import Convert, Method, Style

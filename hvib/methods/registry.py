@@ -1,7 +1,7 @@
 """The methods by name."""
 
+from hvib.house.registry import Registry
 from hvib.methods.method import Method
-from hvib.registry import Registry
 from hvib.run import Run
 
 METHODS: Registry[Method] = Registry("method", "hvib.methods")

@@ -34,7 +34,9 @@ class Draw(NamedTuple):
 
     betas: Float[Tensor, " K"]
     """drawn for the step: one for each share; of a stack, one for each system"""
-    noise: Float[Tensor, "2 M N n"]
+    noise: Float[Tensor, "2 M N c"]
+    snr_db: Float[Tensor, " MN"] | None = None
+    """of each example, where the SNR is drawn too"""
 
     def shares(self, batch: Shaped[Tensor, "MN *shape"]) -> Shaped[Tensor, "M N *shape"]:
         """A mini-batch in its M shares."""
@@ -74,10 +76,11 @@ class Training:
         method: decides how β is drawn and how the objectives are weighted.
         betas: the β of the run: its range, or where they are fixed the β themselves.
         shares: M, into how many shares a mini-batch is split.
-        features: n.
+        chances: standard normals an example, `System.chances`.
         generator: the source of all chance; the draws are on its device.
         distortion: the system's.
         total: the steps of the training, which a method with a warm-up needs to know.
+        snrs: the ends of the range in dB over which each example's SNR is drawn, if it is.
 
     Raises:
         ValueError: the method has a warm-up, and nobody knows the number of steps.
@@ -88,15 +91,17 @@ class Training:
         method: Method,
         betas: Sequence[float],
         shares: int,
-        features: int,
+        chances: int,
         generator: torch.Generator,
         distortion: Distortion = BY_KIND,
         total: int | None = None,
+        snrs: tuple[float, float] | None = None,
     ) -> None:
         mend = "its β rises over a share of the steps: give mini-batches that have a length"
         require(total is not None or not method.warm_up, "method", method.name, mend)
         self.method, self.ends, self.count = method, (betas[0], betas[-1]), shares
-        self.features, self.generator, self.distortion = features, generator, distortion
+        self.chances, self.generator, self.distortion = chances, generator, distortion
+        self.snrs = snrs
         self.fixed = torch.tensor(betas, device=generator.device)
         self.running = RunningObjective(method.power)
         self.warm = round(method.warm_up * total) if total else 0
@@ -117,7 +122,18 @@ class Training:
         if not self.method.fixed:
             betas = self.method.draw_betas(*self.ends, self.count, self.generator)
         share = examples // self.count
-        return Draw(betas, draw_noise(self.count, share, self.features, self.generator))
+        noise = draw_noise(self.count, share, self.chances, self.generator)
+        return Draw(betas, noise, self._draw_snrs(share) if self.snrs else None)
+
+    def _draw_snrs(self, share: int) -> Float[Tensor, " MN"]:
+        """The SNR of each example: uniform in dB, stratified within each share.
+
+        So every share, and with it every part of the range of β, sees the whole range of SNR.
+        """
+        assert self.snrs  # for mypy
+        low, high = self.snrs
+        u = torch.stack([objective.stratified(share, self.generator) for _ in range(self.count)])
+        return (low + (high - low) * u).flatten()
 
     def objectives(
         self, draw: Draw, output: Output, y: Shaped[Tensor, "MN *k"]
@@ -166,7 +182,9 @@ def training_by(
     """The training that a run says, from its seed, over so many steps if they are known."""
     method, generator = METHODS.find(run.method), torch.Generator(device).manual_seed(run.seed)
     own, shares = one_of(model).distortion, method.shares(run)
-    return Training(method, run.betas, shares, run.features, generator, own, total)
+    snrs = (run.snrs[0], run.snrs[-1]) if run.mixed_snr else None
+    chances = one_of(model).chances
+    return Training(method, run.betas, shares, chances, generator, own, total, snrs)
 
 
 def training_of(
@@ -177,6 +195,7 @@ def training_of(
     shares: int = Run.shares,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    snrs: tuple[float, float] | None = None,
 ) -> Training:
     """The training of a system of yours, for a loop of your own.
 
@@ -186,6 +205,8 @@ def training_of(
         shares: M, how many β are drawn for a mini-batch.
         seed: of all draws.
         device: of the draws.
+        snrs: the ends of the range in dB over which each example's SNR is drawn, if it is; the pass
+            is then inside `at(draw.betas, snr_db=draw.snr_db)`.
 
     Raises:
         ValueError: the system says no method or range, and neither do you; or its gates are those
@@ -206,4 +227,4 @@ def training_of(
     require(not more, "method", name, mend)
     if not found.fixed:
         require_gates(system, found, (ends[0], ends[-1]))
-    return Training(found, ends, shares, system.features, generator, system.distortion)
+    return Training(found, ends, shares, system.chances, generator, system.distortion, snrs=snrs)

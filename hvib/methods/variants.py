@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hvib.checks.numbers import ends_of
-from hvib.closing import FreeGate, standardised
+from hvib.gates.closing import FreeGate, standardised
 from hvib.hyper import Gate, Gated, hyperize
 from hvib.methods.hyper_vib import draw_beyond, gated
 from hvib.objective import between, stratified

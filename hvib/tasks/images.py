@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hvib.data import Data, Split
-from hvib.project import folder_of
+from hvib.house.project import folder_of
 from hvib.run import Run
 from hvib.tasks.task import Planned
 
@@ -21,7 +21,7 @@ class MissingData(FileNotFoundError):
 def data_root() -> Path:
     """The folder of the data sets, in torchvision's layout: `$HVIB_DATA`, else `data/`.
 
-    A relative one is relative to `hvib.project.PROJECT`.
+    A relative one is relative to `hvib.house.project.PROJECT`.
     """
     return folder_of("HVIB_DATA", "data")
 

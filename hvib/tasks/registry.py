@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from hvib.channels import CHANNELS
 from hvib.check import require_known
 from hvib.data import Data
-from hvib.registry import Registry
+from hvib.house.registry import Registry
 from hvib.run import Run, beta_grid
 from hvib.system import System
 from hvib.tasks.task import Task
@@ -38,14 +39,19 @@ def build(run: Run) -> System:
     """The plain system of a run, initialised from its seed.
 
     Raises:
-        ValueError: no task has the name of the run's, or its task has no network of that name, or
-            the network's distortion is not what the task's metric measures.
+        ValueError: no task has the name of the run's, its task has no network of that name, no
+            channel has its name, or the network's distortion is not what the task's metric
+            measures.
     """
     task = TASKS.find(run.task)
     require_known("network", run.network, task.networks)
+    require_known("channel", run.channel, ("", *CHANNELS))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        return task.agreed(task.networks[run.network](run))
+        system = task.agreed(task.networks[run.network](run))
+    if run.channel:
+        system.channel = CHANNELS[run.channel](run.snr_db, run.features)
+    return system
 
 
 def make_run(

@@ -214,7 +214,8 @@ def _moments(system: System, X: Matrix, beta: float) -> _Moments:
     # Each feature alone, then none: what the network makes of none is its bias.
     ends = plain.network(torch.eye(n + 1, n, dtype=torch.float64))  # (n + 1, k)
     slope = ends[:-1] - ends[-1]  # (n, k)
-    parts = (out.prediction[0], out.mean[0], out.received_variance[0], slope)
+    received = out.variance + plain.channel.variance
+    parts = (out.prediction[0], out.mean[0], received[0], slope)
     return _Moments(*(part.numpy() for part in parts))
 
 

@@ -1,6 +1,7 @@
 """Past the paper: gates without bounds, and openings that close the features one by one."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -52,9 +53,12 @@ class FreeGate(Gate):
         return self.modulation(log_beta)[0]
 
     def modulation(self, log_beta: Float[Tensor, " M"]) -> tuple[Tensor, Tensor]:
-        t = standardised(log_beta.to(self.u), self.betas)
+        return self.of(standardised(log_beta.to(self.u), self.betas) * self.u)
+
+    def of(self, driven: Float[Tensor, "M hidden"]) -> tuple[Tensor, Tensor]:
+        """Scale and shift from what is added to v."""
         # Divided by √hidden, so that a step of A moves the scale by the same amount for any width.
-        features = torch.tanh(t * self.u + self.v) / math.sqrt(len(self.u))  # (M, hidden)
+        features = torch.tanh(driven + self.v) / math.sqrt(len(self.u))  # (M, hidden)
         scale, shift = self.out(features).chunk(2, -1)  # (M, m) each
         return 1 + scale, shift
 
@@ -94,8 +98,11 @@ class Opening(Gate):
         self.k = nn.Parameter(torch.full((size,), math.log(steepness)))
 
     def forward(self, log_beta: Float[Tensor, " M"]) -> Float[Tensor, "M m"]:
-        t = standardised(log_beta.to(self.c), self.betas)
-        return torch.sigmoid(self.k.exp() * (self.c - t)).repeat(1, self.copies)
+        return self.at(standardised(log_beta.to(self.c), self.betas))
+
+    def at(self, t: Float[Tensor, "M 1"], later: Tensor | float = 0.0) -> Float[Tensor, "M m"]:
+        """How far the features are open at t, if they close `later` than at c."""
+        return torch.sigmoid(self.k.exp() * (self.c + later - t)).repeat(1, self.copies)
 
 
 class Opened(nn.Sequential):
@@ -110,7 +117,9 @@ class Opened(nn.Sequential):
         return opening(moments_of(device(x), len(x), self.features))
 
 
-def opened(system: System, betas: tuple[float, float]) -> System:
+def opened(
+    system: System, betas: tuple[float, float], make: Callable[..., Opening] = Opening
+) -> System:
     """The same system with an `Opening` of each feature at both ends of the link.
 
     The device's opening scales (μ, log θ²), so that a closed feature costs no rate. The network's
@@ -120,11 +129,12 @@ def opened(system: System, betas: tuple[float, float]) -> System:
     Args:
         system: gated or plain; its modules are used, not copied.
         betas: the ends of the range of β.
+        make: makes an opening from n, the range, and the number of copies.
     """
     require(isinstance(system, System), "system", type(system).__name__, "give a System")
     like = next(system.parameters(), torch.empty(0))  # double precision stays double
     device, network = (
-        Gated(nn.Identity(), Opening(system.features, betas, copies).to(like.device), -1)
+        Gated(nn.Identity(), make(system.features, betas, copies).to(like.device), -1)
         for copies in (2, 1)
     )
     if like.dtype == torch.float64:

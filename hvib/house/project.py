@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-_SOURCE = Path(__file__).resolve().parents[1]
+_SOURCE = Path(__file__).resolve().parents[2]
 
 PROJECT = _SOURCE if (_SOURCE / "pyproject.toml").is_file() else Path.cwd()
 """The checkout's root; for an installed package the working folder, never `site-packages`."""

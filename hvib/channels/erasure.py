@@ -1,0 +1,66 @@
+"""Features that are lost on the way, which the receiver notices."""
+
+import statistics
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hvib.channel import Channel, Received
+from hvib.check import require
+from hvib.checks.numbers import count, finite
+
+
+class Erasure(Channel):
+    """Another channel, behind which each feature is lost with one probability.
+
+    The receiver gets 0 in place of a lost feature, and knows that it is lost. A lost feature has
+    no rate: its gain and variance are 0 and 1, those of a received prior.
+
+    Args:
+        inner: delivers the features that are not lost.
+        probability: of losing a feature, independently of all others.
+        features: n.
+
+    Raises:
+        ValueError: the probability is not in (0, 1), or n is no whole number of at least 1.
+    """
+
+    def __init__(self, inner: Channel, probability: float, features: int) -> None:
+        super().__init__(inner.snr_db)
+        self.probability = finite("probability", probability, "losses a feature")
+        mend = "give one in (0, 1), or take the inner channel alone"
+        require(0 < self.probability < 1, "probability", probability, mend)
+        self.inner, self.features = inner, count("features", features)
+        self.chances = inner.chances + self.features
+        # A standard normal lies below it with this probability.
+        self._threshold = statistics.NormalDist().inv_cdf(self.probability)
+
+    def state(
+        self, snr_db: Float[Tensor, "M #N 1"], chances: Float[Tensor, "M N c"]
+    ) -> Float[Tensor, "M #N 1"]:
+        return self.inner.state(snr_db, chances[..., : self.inner.chances])
+
+    def forward(
+        self,
+        z: Float[Tensor, "M N n"],
+        noise: Float[Tensor, "M N n+c"],
+        snr_db: Float[Tensor, "M #N 1"] | None = None,
+    ) -> Received:
+        n = self.features
+        value, variance, gain = self.inner(z, noise[..., :-n], snr_db)
+        kept = noise[..., -n:] >= self._threshold
+        one = torch.ones_like(value)
+        return Received(value * kept, torch.where(kept, variance * one, 1), gain * kept)
+
+    def rates(
+        self,
+        mean: Float[Tensor, "M N n"],
+        variance: Float[Tensor, "M N n"],
+        received: Received,
+    ) -> Float[Tensor, "M N n"]:
+        kept = torch.as_tensor(received.gain != 0)
+        return torch.where(kept, self.inner.rates(mean, variance, received), 0)
+
+    def extra_repr(self) -> str:
+        return f"probability={self.probability:g}"

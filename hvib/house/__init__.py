@@ -1,0 +1,1 @@
+"""What the package stands on, apart from the method: values by name, and where it lies."""
