@@ -8,7 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from hvib.check import require
-from hvib.checks.arrays import betas_of
+from hvib.checks.arrays import Betas, betas_of
 from hvib.checks.numbers import count as count_of
 from hvib.checks.shares import require_equal_shares
 from hvib.data import Split, reals
@@ -25,7 +25,7 @@ from hvib.train import denormals_flushed
 def evaluate(
     model: System | Stacked,
     split: Split | Batches,
-    betas: Sequence[float] | None = None,
+    betas: Sequence[Betas] | None = None,
     *,
     draws: int = 8,
     seed: int = 0,
@@ -39,7 +39,8 @@ def evaluate(
 
     Args:
         split: a split, or any iterable of mini-batches (x, y), such as a `DataLoader`.
-        betas: at which β; of a gated system that knows its range, the grid over it by default.
+        betas: at which β; of a gated system that knows its range, the grid over it by default. Of
+            several devices each may be a tuple, with a β for each device.
         draws: channel draws, that is, independent draws of encoder and channel noise.
         seed: seed of the noise.
         chunk: how many examples pass at once for each β, which bounds the memory.
@@ -50,14 +51,16 @@ def evaluate(
         targets the squared error summed over their k numbers, and for a distortion of another
         kind what its `metric` says; `distortion`, in nats or squared units of the target;
         `rate_nats`; `objective` = distortion + β·rate; `tx_power`, the transmitted power
-        E‖z‖²/n; for classes also `by_class`, the accuracy in each class.
+        E‖z‖²/n; for classes also `by_class`, the accuracy in each class. Of several devices also
+        `rates_nats`, the rate of each, and where each has a β of its own `betas`; `beta` is then
+        the first device's, and the objective D + Σ β_j R_j.
 
     Raises:
         ValueError: there is nothing to evaluate, the model is a stack of other than these β, or
             no β is given and the model knows none.
     """
     betas = grid_of(model) if betas is None else betas_of(betas)
-    found = Measures(one_of(model).distortion, len(betas))
+    found = Measures(one_of(model).distortion, len(betas), one_of(model).blocks)
     for output, y in passes(model, split, betas, draws, seed, chunk, snr_db):
         if not found.count and isinstance(split, Split):
             require_answerable(output.prediction, {"": split}, found.distortion)
@@ -70,7 +73,7 @@ def evaluate(
 def predict(
     model: System | Stacked,
     split: Split | Batches,
-    betas: Sequence[float],
+    betas: Sequence[Betas],
     *,
     seed: int = 0,
     snr_db: float | None = None,
@@ -87,7 +90,7 @@ def predict(
 def passes(
     model: System | Stacked,
     split: Split | Batches,
-    betas: Sequence[float],
+    betas: Sequence[Betas],
     draws: int,
     seed: int,
     chunk: int,

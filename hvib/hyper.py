@@ -45,7 +45,7 @@ def _handed() -> tuple[int, Tensor] | None:
 
 @contextmanager
 def at(
-    beta: float | Sequence[float] | Float[Tensor, " M"] | None = None,
+    beta: float | Sequence[float] | Sequence[Sequence[float]] | Float[Tensor, "M *J"] | None = None,
     *,
     log_beta: Float[Tensor, " M"] | None = None,
     snr_db: float | Sequence[float] | Float[Tensor, " K"] | None = None,
@@ -56,7 +56,7 @@ def at(
     gets one value. With as many values as examples, each example has a β of its own.
 
     Args:
-        beta: one β, or M of them.
+        beta: one β, or M of them; for several devices also (M, J), a β for each device.
         log_beta: log β in place of β. Its values are not looked at, so that they may be an input
             of a model that is exported or compiled.
         snr_db: of the channel and of the gates that read it, in dB: one, one for each β, or one for
@@ -69,10 +69,11 @@ def at(
     require((beta is None) != (log_beta is None), "beta", beta, "give β, or log_beta in its place")
     if log_beta is None:
         log_beta = numbers.betas("beta", beta).log()
+    log_beta = log_beta if log_beta.dim() == 2 else log_beta.reshape(-1)
     told = None if snr_db is None else numbers.decibels("snr_db", snr_db)
-    token, before_it = log_beta_now.set(log_beta.reshape(-1)), snr_db_now.set(told)
+    token, before_it = log_beta_now.set(log_beta), snr_db_now.set(told)
     before = _handed()
-    torch._C._stash_obj_in_tls(_KEY, (threading.get_ident(), log_beta.reshape(-1)))
+    torch._C._stash_obj_in_tls(_KEY, (threading.get_ident(), log_beta))
     try:
         yield
     finally:
@@ -98,6 +99,8 @@ class Gate(nn.Module):
     """whether it is made for a range of β, and told its ends as `betas`"""
     needs_snr = False
     """whether it reads the SNR besides; `hvib.gates.state` has gates that do"""
+    joint = False
+    """whether it reads the β of several devices; `hvib.gates.joint` has gates that do"""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -136,6 +139,8 @@ class Gated(Wrapped):
         self.gate = gate
         self.axis = axis
         self.sequence_first = False
+        self.device: int | None = None
+        """which of several devices the layer belongs to; None for the network"""
 
     def forward(self, h: Tensor) -> Tensor:
         log_beta = self.log_betas(h := self.layer(h))
@@ -166,6 +171,7 @@ class Gated(Wrapped):
             log_beta = handed[1]
         # Plain tests, because `require` would format its message for every layer of every step.
         # Sizes by `shape`, because `len` of a tensor is a fixed number in an exported model.
+        log_beta = self.own(log_beta)
         shares, length = log_beta.shape[0], h.shape[0]
         if length % (rows := batch_rows.get()):
             mend = f"its first axis is not the batch of {rows}; put the batch first"
@@ -175,6 +181,19 @@ class Gated(Wrapped):
             mend = f"give a multiple of the {shares} values of β"
             require(False, "batch size", length, mend)
         return log_beta
+
+    def own(self, log_beta: Float[Tensor, "M *J"]) -> Float[Tensor, "M *J"]:
+        """What of (M, J) values the gate reads: a device's layer its own, the network's all.
+
+        Raises:
+            ValueError: the gate reads one β, and belongs to no one device.
+        """
+        if log_beta.dim() == 1 or (self.device is None and self.gate.joint):
+            return log_beta
+        mend = "give one β, or gate a system of several devices by hvib.devices"
+        inside = self.device is not None and self.device < log_beta.shape[1]
+        require(inside, "number of β at once", log_beta.shape[1], mend)
+        return log_beta[:, self.device]
 
     def folded(self, log_beta: Float[Tensor, " 1"]) -> nn.Module:
         """The plain layer that it is at one β."""
@@ -284,7 +303,9 @@ def _gated(
     return gated
 
 
-def fold(model: Model, beta: float, snr_db: float | None = None) -> Model:
+def fold(
+    model: Model, beta: float | Sequence[Sequence[float]], snr_db: float | None = None
+) -> Model:
     """The plain model that a gated one is at one β, and at one SNR where its gates read that.
 
     The gates are multiplied into the weights, (12) and (14).
@@ -293,8 +314,12 @@ def fold(model: Model, beta: float, snr_db: float | None = None) -> Model:
     what the model cost before `hyperize`. Layers that shared one weight no longer share it,
     because each layer has its own gate multiplied in. A frozen parameter stays frozen.
 
+    Args:
+        beta: one β; for several devices `[(β_1, …, β_J)]`.
+        snr_db: of gates that read it.
+
     Raises:
-        ValueError: β is not one number, finite and positive, or the SNR is not one finite number.
+        ValueError: β is not one, finite and positive, or the SNR is not finite.
     """
     require(len(numbers.betas("beta", beta)) == 1, "beta", beta, "fold at one β")
     model = copied(model)
@@ -303,6 +328,6 @@ def fold(model: Model, beta: float, snr_db: float | None = None) -> Model:
     with at(beta, snr_db=snr_db), torch.no_grad():
         for m in model.modules():
             if isinstance(m, Gated):
-                folded[id(m)] = m.folded(log_beta_now.get())
+                folded[id(m)] = m.folded(m.own(log_beta_now.get()))
                 move_hooks(m, folded[id(m)])
     return replaced(model, folded)

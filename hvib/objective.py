@@ -1,5 +1,6 @@
 """The variational information bottleneck objective: equations (5) to (9), (15) to (17)."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -38,19 +39,31 @@ class Terms(NamedTuple):
     """D of (7): nats, or squared units of the target"""
     rate: Float[Tensor, " M"]
     """R of (9) in nats"""
+    of_devices: Float[Tensor, "M J"] | None = None
+    """R_j of each of several devices, whose sum is R"""
 
-    def objective(self, beta: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
-        """C_VIB(β) = D + βR, equation (8)."""
-        return self.distortion + beta * self.rate
+    def objective(self, beta: Float[Tensor, "M *J"]) -> Float[Tensor, " M"]:
+        """C_VIB(β) = D + βR, equation (8); with a β for each device D + Σ β_j R_j."""
+        if beta.dim() == 1:
+            return self.distortion + beta * self.rate
+        mend = "give one β, or one for each device of a system of several"
+        right = self.of_devices is not None and self.of_devices.shape[1] == beta.shape[1]
+        require(right, "betas", tuple(beta.shape), mend)
+        assert self.of_devices is not None  # for mypy
+        return self.distortion + (beta * self.of_devices).sum(-1)
 
 
 def terms(
-    output: "Output", target: Shaped[Tensor, "M N *k"], distortion: Function | None = None
+    output: "Output",
+    target: Shaped[Tensor, "M N *k"],
+    distortion: Function | None = None,
+    blocks: Sequence[int] = (),
 ) -> Terms:
     """D and R of a mini-batch: the inner mean over its N examples in (17), for each β.
 
     Args:
         distortion: the system's; `hvib.distortions.default.distortion` if None.
+        blocks: how many features each of several devices sends, as the system's `blocks` says.
 
     Raises:
         ValueError: the predictions are not (M, N, k), or the targets do not go with them.
@@ -58,10 +71,12 @@ def terms(
     shape = tuple(output.prediction.shape)
     flat = shape[:-1] == output.mean.shape[:-1]
     require(flat, "predictions", shape, "end the network in k numbers an example, (N, k)")
-    return Terms(
-        as_distortion(distortion)(output.prediction, target).mean(-1),
-        output.rates.sum(-1).mean(-1),
-    )
+    distortions = as_distortion(distortion)(output.prediction, target).mean(-1)
+    if not blocks:
+        return Terms(distortions, output.rates.sum(-1).mean(-1))
+    parts = [block.sum(-1).mean(-1) for block in output.rates.split(list(blocks), -1)]
+    of_devices = torch.stack(parts, -1)  # (M, J)
+    return Terms(distortions, of_devices.sum(-1), of_devices)
 
 
 def stratified(count: int, generator: torch.Generator) -> Float[Tensor, " M"]:

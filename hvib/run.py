@@ -20,6 +20,9 @@ Device = Literal["auto", "cpu", "cuda"]
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
+_SEVERAL = ("betas", "snrs", "prices")
+"""fields that are several numbers"""
+
 
 def beta_grid(
     beta_min: float = 1e-6, beta_max: float = 1.0, per_decade: int = 2
@@ -63,6 +66,8 @@ class Run:
     epochs: int
     snr_db: float = 20.0
     """channel signal-to-noise ratio in dB against a feature of unit power"""
+    prices: tuple[float, ...] = ()
+    """of several devices: by what each multiplies the run's one β; all by 1 if empty"""
     channel: str = ""
     """the channel by its name in `hvib.channels`; the paper's AWGN if empty"""
     snrs: tuple[float, ...] = ()
@@ -110,6 +115,8 @@ class Run:
         for name, values in (("snr_db", (self.snr_db,)), ("snrs", self.snrs)):
             for value in values:
                 require(abs(value) <= 200, name, value, "give dB between −200 and 200")
+        for price in self.prices:
+            require(math.isfinite(price) and price > 0, "prices", price, "give finite prices > 0")
         ascending = list(self.snrs) == sorted(set(self.snrs))
         require(ascending, "snrs", self.snrs, "list them ascending")
         mend = "give `snrs`, over whose range the SNR is drawn"
@@ -145,7 +152,7 @@ class Run:
             if field.type in names:
                 same = isinstance(value, field.type)
                 require(same, field.name, value, f"give {names[field.type]}")
-            if field.type not in plain and field.name not in ("betas", "snrs"):
+            if field.type not in plain and field.name not in _SEVERAL:
                 continue
             convert, kind = plain.get(field.type, several)
             # Text is a sequence too, of digits.
@@ -157,7 +164,8 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """All fields, in JSON's types."""
-        return {**asdict(self), "betas": list(self.betas), "snrs": list(self.snrs)}
+        told = asdict(self)
+        return {**told, **{name: list(told[name]) for name in _SEVERAL}}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Run":
@@ -167,7 +175,7 @@ class Run:
             TypeError: a field is unknown or a required one is missing.
             ValueError: a value is out of range.
         """
-        several = {name: tuple(values[name]) for name in ("betas", "snrs") if name in values}
+        several = {name: tuple(values[name]) for name in _SEVERAL if name in values}
         return Run(**{**values, **several})
 
     @property

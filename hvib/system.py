@@ -96,6 +96,11 @@ class System(nn.Module):
         """How many standard normals a pass takes for each example: features, channel's state."""
         return self.features + getattr(self.channel, "chances", 0)
 
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """How many features each of several devices sends; empty for one device."""
+        return getattr(self.device, "blocks", ())
+
     def extra_repr(self) -> str:
         return "" if self.distortion == BY_KIND else f"(distortion): {self.distortion}"
 

@@ -22,7 +22,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 CORE = sorted(PACKAGE.glob("*.py"))
 ROOMS = (
     *("tasks", "methods", "ledger", "ranging", "theory", "layers", "checks", "distortions"),
-    *("gates", "channels", "separation", "house", "book"),
+    *("gates", "channels", "devices", "separation", "serving", "house", "book"),
 )
 
 
@@ -67,15 +67,17 @@ EXCEPTIONS = {
 
 # Which room may import which; all may import the core.
 BELOW = {
-    "tasks": {"ranging", "distortions", "channels"},
-    "methods": {"tasks", "checks", "distortions", "gates"},
-    "ledger": {"tasks", "methods"},
+    "tasks": {"ranging", "channels", "devices", "distortions"},
+    "methods": {"tasks", "checks", "devices", "distortions", "gates"},
+    "ledger": {"tasks", "methods", "devices"},
     "ranging": {"checks"},
     "theory": set(),
     "gates": {"checks"},
     "channels": {"checks"},
+    "devices": {"checks", "gates"},
     "house": set(),
     "separation": {"tasks", "checks", "channels", "ledger"},
+    "serving": {"tasks", "checks", "ledger"},
     "layers": set(),
     "checks": set(),
     "distortions": {"checks"},

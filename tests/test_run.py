@@ -72,7 +72,7 @@ def test_bad_settings_are_named(settings: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("emnist", "vib", "full"), "task = 'emnist': unknown; choose one of bluetooth, "),
+        (("emnist", "vib", "full"), "task = 'emnist': unknown; choose one of anchors, "),
         (("mnist", "vib", "fast"), "profile = 'fast': unknown; choose one of full, quick, smoke"),
     ],
 )

@@ -135,7 +135,7 @@ def test_the_least_error_of_friedman_s_regression_is_known() -> None:
 
 
 def test_unknown_task_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="task = 'emnist': unknown; choose one of bluetooth, "):
+    with pytest.raises(ValueError, match="task = 'emnist': unknown; choose one of anchors, "):
         load("emnist")
 
 

@@ -25,6 +25,8 @@ CHANNELS: dict[str, Callable[[float, int], Channel]] = {
     "rician-unknown": lambda snr_db, n: Faded(snr_db, k_db=RICIAN_K_DB, equalised=False),
     "average-power": lambda snr_db, n: Limited(snr_db, average=1.0),
     "peak-power": lambda snr_db, n: Limited(snr_db, peak=2.0),
+    "loses-devices-of-2": lambda snr_db, n: Erasure(Steady(snr_db), 0.2, n, n // 2),
+    "loses-devices-of-3": lambda snr_db, n: Erasure(Steady(snr_db), 0.2, n, n // 3),
     "erasure": lambda snr_db, n: Erasure(Steady(snr_db), 0.1, n),
     "four-bit": lambda snr_db, n: Quantised(4, snr_db),
 }

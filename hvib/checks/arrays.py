@@ -1,6 +1,7 @@
 """Examples and targets as other libraries give them, made tensors of the few formats in use."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,14 +109,23 @@ def require_fit(splits: Mapping[str, tuple[Tensor, Tensor]], classes: bool = Tru
             require(same, f"an example of {name}.{part}", told, mend)
 
 
-def betas_of(betas: Iterable[float]) -> tuple[float, ...]:
-    """Several β as numbers of Python's, whatever holds them.
+Betas = float | tuple[float, ...]
+"""a β, or one for each of several devices"""
+
+
+def betas_of(betas: Iterable[Any]) -> tuple[Betas, ...]:
+    """Several β as numbers of Python's, whatever holds them; rows of a matrix as tuples.
 
     Raises:
         ValueError: they are not several numbers.
     """
+
+    def one(beta: Any) -> Betas:
+        several = not isinstance(beta, str) and getattr(beta, "ndim", hasattr(beta, "__len__"))
+        return tuple(map(float, beta)) if several else float(beta)
+
     try:
         # Text is several digits too.
-        return tuple(map(float, None if isinstance(betas, str) else betas))
+        return tuple(map(one, None if isinstance(betas, str) else betas))  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"betas = {betas!r}: give several numbers, as [1e-3, 1.0]") from error

@@ -41,7 +41,7 @@ def count(name: str, value: object) -> int:
 
 
 def betas(name: str, value: object) -> Float[Tensor, " M"]:
-    """One β, or several, as a vector of PyTorch's default format.
+    """One β, or several, as a vector of PyTorch's default format; a matrix stays one.
 
     Raises:
         ValueError: one is no number, or is not finite and positive.
@@ -49,10 +49,11 @@ def betas(name: str, value: object) -> Float[Tensor, " M"]:
     mend = "give finite β > 0"
     require(not isinstance(value, str), name, value, mend)
     try:
-        tensor = torch.as_tensor(value, dtype=torch.get_default_dtype()).reshape(-1)
+        tensor = torch.as_tensor(value, dtype=torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} = {value!r}: {mend}") from error
-    ok = bool((torch.isfinite(tensor) & (tensor > 0)).all()) and len(tensor) > 0
+    tensor = tensor if tensor.dim() == 2 else tensor.reshape(-1)
+    ok = bool((torch.isfinite(tensor) & (tensor > 0)).all()) and tensor.numel() > 0
     require(ok, name, tensor.tolist(), mend)
     return tensor
 

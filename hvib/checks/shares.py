@@ -74,6 +74,8 @@ def _steep_gates(model: nn.Module, betas: Float[Tensor, " M"]) -> Iterator[None]
     low, high = betas.log().aminmax()
 
     def modulation(log_beta: Float[Tensor, " M"]) -> tuple[Tensor, None]:
+        if log_beta.dim() == 2:  # of several devices, in a gate of all of them
+            log_beta = log_beta.mean(1)
         return (0.8 + 0.2 * (log_beta - low) / (high - low).clamp(min=1e-9))[:, None], None
 
     gates = [module for module in model.modules() if isinstance(module, Gate)]

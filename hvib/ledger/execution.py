@@ -1,14 +1,17 @@
 """A run trained and evaluated: what its record says, but for filing it."""
 
 import functools
+import itertools
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hvib.data import Data, Split
+from hvib.devices.lost import Silenced
 from hvib.evaluation import evaluate
 from hvib.house.project import PROJECT
 from hvib.ledger.filing import file
@@ -16,7 +19,7 @@ from hvib.ledger.record import Record
 from hvib.ledger.tensors import save_tensors
 from hvib.methods.registry import method_of
 from hvib.run import Run
-from hvib.system import Stacked, System
+from hvib.system import Stacked, System, one_of
 from hvib.tasks.registry import load
 from hvib.train import fit, product_dtype, torch_device
 
@@ -103,25 +106,44 @@ def parameters_of(model: System | Stacked) -> int:
 
 
 def curve(model: System | Stacked, data: Data, run: Run) -> list[dict[str, Any]]:
-    """The rows of a record: each β on each split, at each SNR that the run names."""
+    """The rows of a record: each β on each split, at each SNR that the run names.
+
+    Of several devices also each β on the test split without one of them, `test without 0` for one.
+    """
     train = data.train.first(TRAIN_EXAMPLES)
     splits = {"train": train, "validation": data.validation, "test": data.test}
-    return [
-        {
-            "split": name,
-            **{k: v if k in ("beta", "snr_db") else _rounded(v) for k, v in row.items()},
-        }
+    rows = [
+        {"split": name, **row}
         for name, split in splits.items()
-        for snr in run.snrs or (None,)
-        for row in _at_snr(model, split, run, snr)
+        for row in _over_snr(model, split, run)
     ]
+    blocks = one_of(model).blocks
+    for lost in range(len(blocks)) if len(blocks) > 1 else ():
+        assert isinstance(model, System)  # a stack's systems have one device each
+        channel, model.channel = model.channel, Silenced(model.channel, blocks, {lost})
+        found = _over_snr(model, data.test, run)
+        model.channel = channel
+        rows += [{"split": f"test without {lost}", **row} for row in found]
+    exact = ("split", "beta", "betas", "snr_db")
+    return [{k: v if k in exact else _rounded(v) for k, v in row.items()} for row in rows]
+
+
+def _over_snr(model: System | Stacked, split: Split, run: Run) -> list[dict[str, Any]]:
+    return [row for snr in run.snrs or (None,) for row in _at_snr(model, split, run, snr)]
 
 
 def _at_snr(
     model: System | Stacked, split: Split, run: Run, snr_db: float | None
 ) -> list[dict[str, Any]]:
     told = {} if snr_db is None else {"snr_db": snr_db}
-    found = evaluate(model, split, run.betas, draws=run.draws, snr_db=snr_db)
+    betas: Sequence[Any] = run.betas
+    if method_of(run).joint:
+        betas = list(itertools.product(run.betas, repeat=len(one_of(model).blocks)))
+    elif run.prices:
+        betas = [tuple(price * beta for price in run.prices) for beta in run.betas]
+    found = evaluate(model, split, betas, draws=run.draws, snr_db=snr_db)
+    if run.prices:  # its β is what the prices multiply
+        found = [{**row, "beta": beta} for row, beta in zip(found, run.betas, strict=True)]
     return [{**told, **row} for row in found]
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from hvib.check import require
+from hvib.checks.arrays import Betas
 from hvib.hyper import Gate
 from hvib.methods.method import Method
 from hvib.methods.registry import METHODS
@@ -173,7 +174,7 @@ def grid_of(model: nn.Module) -> tuple[float, ...]:
     return beta_grid(*known.betas)
 
 
-def warn_beyond(model: nn.Module, betas: Sequence[float]) -> None:
+def warn_beyond(model: nn.Module, betas: Sequence[Betas]) -> None:
     """Warn of β beyond the range that a gated model was made for: its gates are guesses there."""
     known = made_for(model)
     # Gates that learn nothing have seen no β, and need none.
@@ -181,7 +182,8 @@ def warn_beyond(model: nn.Module, betas: Sequence[float]) -> None:
     if known is None or known.betas is None or not learnt:
         return
     low, high = known.betas
-    beyond = [beta for beta in betas if not low * 0.99 <= beta <= high * 1.01]
+    flat = [one for beta in betas for one in (beta if isinstance(beta, tuple) else (beta,))]
+    beyond = [beta for beta in dict.fromkeys(flat) if not low * 0.99 <= beta <= high * 1.01]
     if beyond:
         message = (
             f"betas = {beyond}: the model was made for β from {low:g} to {high:g}, "

@@ -52,6 +52,8 @@ class Method:
     """into how many shares a mini-batch is split, each with its own β"""
     fixed: bool
     """β is the run's own; otherwise it is drawn anew in each step"""
+    joint: bool = False
+    """each of several devices has a β of its own, drawn and evaluated in all combinations"""
     hypernetwork: bool = False
     """one network answers every β of a range"""
     parts: Callable[[Run], Iterator[tuple[System, Run]]] | None = None

@@ -32,8 +32,9 @@ from hvib.system import Output, Stacked, System, draw_noise, one_of
 class Draw(NamedTuple):
     """The chances of one step: its β, and the noise of encoder and channel."""
 
-    betas: Float[Tensor, " K"]
-    """drawn for the step: one for each share; of a stack, one for each system"""
+    betas: Float[Tensor, "K *J"]
+    """drawn for the step: one for each share; of a stack, one for each system; or (K, J), one for
+    each of several devices"""
     noise: Float[Tensor, "2 M N c"]
     snr_db: Float[Tensor, " MN"] | None = None
     """of each example, where the SNR is drawn too"""
@@ -81,6 +82,8 @@ class Training:
         distortion: the system's.
         total: the steps of the training, which a method with a warm-up needs to know.
         snrs: the ends of the range in dB over which each example's SNR is drawn, if it is.
+        blocks: `System.blocks`; a joint method draws a β for each device.
+        prices: of a method of fixed β: `Run.prices`.
 
     Raises:
         ValueError: the method has a warm-up, and nobody knows the number of steps.
@@ -96,13 +99,17 @@ class Training:
         distortion: Distortion = BY_KIND,
         total: int | None = None,
         snrs: tuple[float, float] | None = None,
+        blocks: Sequence[int] = (),
+        prices: Sequence[float] = (),
     ) -> None:
         mend = "its β rises over a share of the steps: give mini-batches that have a length"
         require(total is not None or not method.warm_up, "method", method.name, mend)
         self.method, self.ends, self.count = method, (betas[0], betas[-1]), shares
         self.chances, self.generator, self.distortion = chances, generator, distortion
-        self.snrs = snrs
+        self.snrs, self.blocks = snrs, blocks
         self.fixed = torch.tensor(betas, device=generator.device)
+        if prices:
+            self.fixed = self.fixed[:, None] * torch.tensor(prices, device=generator.device)
         self.running = RunningObjective(method.power)
         self.warm = round(method.warm_up * total) if total else 0
         """steps of the warm-up"""
@@ -120,10 +127,23 @@ class Training:
         self.step += 1
         betas = self.fixed * (self.step / self.warm) if self.step < self.warm else self.fixed
         if not self.method.fixed:
-            betas = self.method.draw_betas(*self.ends, self.count, self.generator)
+            betas = self._draw_betas()
         share = examples // self.count
         noise = draw_noise(self.count, share, self.chances, self.generator)
         return Draw(betas, noise, self._draw_snrs(share) if self.snrs else None)
+
+    def _draw_betas(self) -> Float[Tensor, "M *J"]:
+        """M values of β; of a joint method M for each device, in an order of its own."""
+        draw, ends = self.method.draw_betas, self.ends
+        if not (self.method.joint and self.blocks):
+            return draw(*ends, self.count, self.generator)
+        first, *others = (draw(*ends, self.count, self.generator) for _ in self.blocks)
+        where = self.generator.device
+        orders = [
+            torch.randperm(self.count, generator=self.generator, device=where) for _ in others
+        ]
+        mixed = [betas[order] for betas, order in zip(others, orders, strict=True)]
+        return torch.stack([first, *mixed], -1)
 
     def _draw_snrs(self, share: int) -> Float[Tensor, " MN"]:
         """The SNR of each example: uniform in dB, stratified within each share.
@@ -141,7 +161,8 @@ class Training:
         """C(β) of (8) for each β of the step."""
         # A stack answers K values of β with one share: all of them see the same targets.
         targets = draw.shares(y).expand(len(draw.betas), -1, *y.shape[1:])
-        return objective.terms(output, targets, self.distortion).objective(draw.betas)
+        found = objective.terms(output, targets, self.distortion, self.blocks)
+        return found.objective(draw.betas)
 
     def weighted(self, objectives: Float[Tensor, " K"]) -> Float[Tensor, ""]:
         """What a step minimises: the sum over systems of one β each, else the mean of (17)."""
@@ -184,7 +205,9 @@ def training_by(
     own, shares = one_of(model).distortion, method.shares(run)
     snrs = (run.snrs[0], run.snrs[-1]) if run.mixed_snr else None
     chances = one_of(model).chances
-    return Training(method, run.betas, shares, chances, generator, own, total, snrs)
+    blocks = one_of(model).blocks
+    more = (snrs, blocks, run.prices)
+    return Training(method, run.betas, shares, chances, generator, own, total, *more)
 
 
 def training_of(
@@ -227,4 +250,8 @@ def training_of(
     require(not more, "method", name, mend)
     if not found.fixed:
         require_gates(system, found, (ends[0], ends[-1]))
-    return Training(found, ends, shares, system.chances, generator, system.distortion, snrs=snrs)
+    return Training(
+        *(found, ends, shares, system.chances, generator, system.distortion),
+        snrs=snrs,
+        blocks=system.blocks,
+    )

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from hvib.data import Data, Split
+from hvib.devices.views import halves
 from hvib.tasks.images import steps_and_ranges
-from hvib.tasks.networks import convolutional_system, mlp_system, power_limited
+from hvib.tasks.networks import convolutional_system, mlp_system, power_limited, several_mlps
 from hvib.tasks.task import ACCURACY, Task
 
 
@@ -30,6 +31,12 @@ def digits() -> Data:
     return Data(*(Split(x[cut], y[cut]) for cut in cuts))
 
 
+_PROFILES = {
+    "smoke": {"epochs": 2, "batch_size": 128, "draws": 1},
+    "quick": {"epochs": 100, "batch_size": 128, "draws": 4},
+    "full": {"epochs": 200, "batch_size": 128},
+}
+
 _MLP = mlp_system(64, (256, 128), 10)
 
 DEFINED = (
@@ -43,13 +50,18 @@ DEFINED = (
             "digits-convolutions": convolutional_system(nn.Identity, 1, (16, 32, 64)),
             "digits-power-limited": power_limited(_MLP),
         },
-        profiles={
-            "smoke": {"epochs": 2, "batch_size": 128, "draws": 1},
-            "quick": {"epochs": 100, "batch_size": 128, "draws": 4},
-            "full": {"epochs": 200, "batch_size": 128},
-        },
+        profiles=_PROFILES,
         classes=tuple("0123456789"),
         batched_grid=True,
         studies=steps_and_ranges,
+    ),
+    Task(
+        name="digits-halves",
+        label="digits, two halves",
+        metric=ACCURACY,
+        load=digits,
+        networks={"": several_mlps((32, 32), (256, 128), 10, halves)},
+        profiles=_PROFILES,
+        classes=tuple("0123456789"),
     ),
 )

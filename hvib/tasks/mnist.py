@@ -1,8 +1,11 @@
 """MNIST, the first of the paper's classification tasks."""
 
+from typing import Any
+
 from hvib.data import Data
+from hvib.devices.views import halves
 from hvib.tasks.images import steps_and_ranges, torchvision_images
-from hvib.tasks.networks import mlp_system
+from hvib.tasks.networks import mlp_system, several_mlps
 from hvib.tasks.task import ACCURACY, PaperRow, Task
 
 
@@ -25,6 +28,16 @@ def mnist() -> Data:
     )
 
 
+_PROFILES: dict[str, dict[str, Any]] = {
+    "smoke": {"epochs": 1, "limit": 2048, "batch_size": 256, "shift": 2, "draws": 1},
+    "quick": {"epochs": 3, "shift": 2, "draws": 2},
+    "full": {"epochs": 20, "shift": 2, "weight_decay": 0.01},
+}
+
+_HIDDEN = (1024, 256)
+
+_HALF = 14 * 28
+
 DEFINED = (
     Task(
         name="mnist",
@@ -33,16 +46,26 @@ DEFINED = (
         load=mnist,
         # 784–1024–256–2·64 and 64–256–1024–10, the sizes of the VL-VFE family. The paper names no
         # network.
-        networks={"": mlp_system(784, (1024, 256), 10)},
-        profiles={
-            "smoke": {"epochs": 1, "limit": 2048, "batch_size": 256, "shift": 2, "draws": 1},
-            "quick": {"epochs": 3, "shift": 2, "draws": 2},
-            "full": {"epochs": 20, "shift": 2, "weight_decay": 0.01},
-        },
+        networks={"": mlp_system(784, _HIDDEN, 10)},
+        profiles=_PROFILES,
         classes=tuple("0123456789"),
         batched_grid=True,
         studies=steps_and_ranges,
         in_paper=PaperRow(1, 3_103, 696),
         search_epochs=5,
+    ),
+    # Two devices, which see the upper and the lower half, with half of the features each.
+    Task(
+        name="mnist-halves",
+        label="MNIST, two halves",
+        metric=ACCURACY,
+        load=mnist,
+        networks={
+            "": several_mlps((_HALF, _HALF), _HIDDEN, 10, halves),
+            "mnist-upper": several_mlps((_HALF,), _HIDDEN, 10, lambda x: halves(x)[:1]),
+            "mnist-lower": several_mlps((_HALF,), _HIDDEN, 10, lambda x: halves(x)[1:]),
+        },
+        profiles=_PROFILES,
+        classes=tuple("0123456789"),
     ),
 )

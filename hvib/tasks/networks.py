@@ -13,6 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hvib.channel import AWGN
+from hvib.check import require
+from hvib.devices.composite import Devices
+from hvib.devices.views import View
 from hvib.run import Run
 from hvib.system import System, mlp
 
@@ -55,6 +58,35 @@ def mlp_system(x: int, hidden: Sequence[int], classes: int) -> Callable[[Run], S
     def build(run: Run) -> System:
         device = mlp([x, *hidden, 2 * run.features])
         network = mlp([run.features, *reversed(hidden), classes])
+        return System(device, network, AWGN(run.snr_db), run.features)
+
+    return build
+
+
+def several_mlps(
+    inputs: Sequence[int],
+    hidden: Sequence[int],
+    ends: int,
+    view: View,
+    last: Callable[[], nn.Module] = nn.Identity,
+) -> Callable[[Run], System]:
+    """Build systems of several fully connected devices, which share the features evenly.
+
+    Args:
+        inputs: number of real numbers that each device sees.
+        hidden: widths of each device's hidden layers; the network has them in reverse.
+        ends: in how many numbers the network ends.
+        view: cuts x into what each device sees.
+        last: makes a layer behind the network.
+    """
+
+    def build(run: Run) -> System:
+        own, left = divmod(run.features, len(inputs))
+        mend = f"give a multiple of the {len(inputs)} devices"
+        require(left == 0, "features", run.features, mend)
+        devices = [mlp([x, *hidden, 2 * own]) for x in inputs]
+        device = Devices(devices, view, [own] * len(inputs))
+        network = nn.Sequential(mlp([run.features, *reversed(hidden), ends]), last())
         return System(device, network, AWGN(run.snr_db), run.features)
 
     return build
