@@ -1,6 +1,6 @@
 """Hyper-VIB: one training run of the variational information bottleneck for every β."""
 
-from hvib.channel import AWGN
+from hvib.channel import AWGN, Channel, Received
 from hvib.data import Data, Split
 from hvib.evaluation import evaluate, predict
 from hvib.gates.closing import FreeGate, Opening, opened
@@ -14,11 +14,13 @@ from hvib.train import fit
 
 __all__ = [
     "AWGN",
+    "Channel",
     "Conditioned",
     "Data",
     "FreeGate",
     "Gate",
     "Opening",
+    "Received",
     "Run",
     "Split",
     "Stacked",

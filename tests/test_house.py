@@ -98,7 +98,7 @@ def test_rooms_import_the_core_and_the_core_no_room() -> None:
 HEAVY = {
     *("IPython", "matplotlib", "myst_nb", "optuna", "pandas", "scipy", "sklearn", "sympy"),
     *("threadpoolctl", "torchvision", "tyro"),
-    *(f"hvib.{room}" for room in ("book", "ledger", "ranging", "theory")),
+    *(f"hvib.{room}" for room in ("book", "ledger", "ranging", "separation", "theory")),
 }
 
 

@@ -105,15 +105,16 @@ def check_digests(*, add: bool = False) -> Digests:
 
 
 def _files() -> Iterator[Path]:
-    """Every record and benchmark, then the tensors, whose digest is that of their record."""
-    yield from sorted([*root().glob("*/*/*.json"), *root().glob("*.json")])
+    """Every record and other result, then the tensors, whose digest is that of their record."""
+    depths = ("*/*/*.json", "*/*.json", "*.json")
+    yield from sorted(path for depth in depths for path in root().glob(depth))
     for path in sorted(root().glob("*/*/*.safetensors")):
         if not path.name.endswith(".diverged.safetensors"):
             yield path
 
 
 def _is_record(path: Path) -> bool:
-    return path.parent != root()
+    return len(path.relative_to(root()).parts) == 3
 
 
 def _record_beside(path: Path) -> Path:
