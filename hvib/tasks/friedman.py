@@ -60,7 +60,7 @@ DEFINED = (
     Task(
         name="friedman",
         label="Friedman",
-        metric=Metric("MSE", "1", 1, 3, higher_is_better=False),
+        metric=Metric("MSE", "y²", 1, 3, higher_is_better=False),
         load=friedman,
         networks={"": ranging_mlp(10, _MOMENTS)},
         profiles={
