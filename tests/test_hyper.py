@@ -396,7 +396,7 @@ def test_every_norm_has_its_gate_behind_it(
 
 def test_a_fold_is_at_one_beta() -> None:
     with pytest.raises(ValueError, match=r"beta = \[1e-06, 1.0\]: fold at one β"):
-        fold(hyperize(nn.Linear(2, 2)), [1e-6, 1.0])  # type: ignore[arg-type]
+        fold(hyperize(nn.Linear(2, 2)), [1e-6, 1.0])  # type: ignore[list-item]
 
 
 def test_misuse_is_named() -> None:

@@ -122,6 +122,8 @@ def _dataset(named: str) -> str:
     """What a page is run with: its own task, or the digits for want of files and of time."""
     if named == "ranging-studies":
         return ",".join(RANGING)
+    if named == "devices-results":
+        return "digits-halves"
     return named if named in TASKS.all() and _has_data(named) else "digits"
 
 

@@ -33,7 +33,7 @@ def enter(beta: object) -> None:
         (lambda: enter([1e-3, None]), "beta = .*: give finite β > 0"),
         (lambda: enter([]), r"beta = \[\]: give finite β > 0"),
         (lambda: hvib.fold(HYPER, None), "beta = None: give finite β > 0"),  # type: ignore[arg-type]
-        (lambda: hvib.fold(HYPER, [1.0, 2.0]), "fold at one β"),  # type: ignore[arg-type]
+        (lambda: hvib.fold(HYPER, [1.0, 2.0]), "fold at one β"),  # type: ignore[list-item]
         (lambda: hvib.AWGN("20"), "snr_db = '20': give a finite number of dB"),  # type: ignore[arg-type]
         (lambda: hvib.AWGN(np.nan), "snr_db = nan: give a finite number of dB"),
         (lambda: link(spacing_hz=0), "spacing_hz = 0.0: give a frequency > 0"),

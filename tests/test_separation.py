@@ -36,7 +36,7 @@ from hvib.separation.classifiers import (
     logits_of,
     small_convolutional,
     task_mlp,
-    tuned,
+    adapted,
 )
 from hvib.separation.coders import Coder, PixelCoder, Setting, grow, lossless, shrink
 from hvib.separation.features import LogitCoder, class_answers
@@ -287,7 +287,7 @@ def test_a_classifier_learns_and_is_tuned_as_a_copy() -> None:
     fit_classifier(model, [split] * 3, rate=3e-3, seed=0, batch=64)
     assert (logits_of(model, x).argmax(1) == split.y).float().mean() > 0.95
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    own = tuned(model, split, rate=1e-3, seed=0, shift=1, flip=False)
+    own = adapted(model, split, rate=1e-3, seed=0, shift=1, flip=False)
     torch.testing.assert_close(dict(model.state_dict()), before)
     assert any((own.state_dict()[name] != value).any() for name, value in before.items())
     with pytest.raises(ValueError, match="batch = 1000: give at most the 512 training images"):

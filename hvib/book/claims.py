@@ -1,31 +1,22 @@
-"""The paper's claims 7 to 9, which no task's curves over β decide, and all ten claims in order.
+"""The paper's claims 7 and 8, which no task's curves over β decide, and all ten claims in order.
 
-Each claim is one function that states the test and what was measured.
+Each claim is one function that states the test and what was measured. Claim 9 is
+`hvib.book.state_results.adapts`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from hvib import ledger
-from hvib.book.curves import PAPER, VIB, Curves, collect, task_label
-from hvib.book.plan import SEEDS
-from hvib.book.statistics import Interval, interval
+from hvib.book import state_results
+from hvib.book.curves import PAPER, VIB, Curves, task_label
 from hvib.book.verdict import Outcome, Verdict, outcome
 from hvib.book.verdicts import Everywhere
-from hvib.channel import AWGN
-from hvib.evaluation import evaluate
-from hvib.methods import METHODS
-from hvib.run import Run, beta_grid
-from hvib.tasks import build, load, make_run
+from hvib.run import beta_grid
+from hvib.tasks import build, make_run
 from hvib.theory import linear, linear_systems
-from hvib.train import fit
 
 
 def linear_case() -> Verdict:
@@ -92,95 +83,14 @@ def compact(added: Mapping[str, Added]) -> Verdict:
     )
 
 
-Seeds = Float[np.ndarray, "seed snr"]
-
-SNRS = (-5.0, 5.0, 15.0)
-"""in dB, the channels of claim 9 other than that of training"""
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """Test accuracy at SNRs other than that of training, for each seed and SNR."""
-
-    snrs: tuple[float, ...]
-    """in dB"""
-    kept: Seeds
-    """of a system trained at 20 dB, at the β that validation selects at 20 dB"""
-    reselected: Seeds
-    """of that system, at the β that validation selects at this SNR"""
-    trained: Seeds
-    """of a system trained at this SNR, at the β that validation selects for it"""
-
-    @property
-    def lost(self) -> Interval:
-        """How much less accurate the reselected system is than the one trained there."""
-        return interval(self.trained - self.reselected)
-
-
-def accuracy_elsewhere() -> Elsewhere:
-    """Accuracy of Hyper-VIB on the digits at `SNRS`, from what is on file.
-
-    What is not on file is trained and filed.
-    """
-    runs = [make_run("digits", "hyper-vib", seed=seed) for seed in SEEDS["full"]]
-    filed = [ledger.arrays(run, "elsewhere", partial(_at_snrs, run)) for run in runs]
-    found = torch.stack([one["accuracy"] for one in filed]).numpy()
-    validation, test = found.transpose(2, 0, 1, 3)  # (seed, SNR, β) each; the first SNR is 20 dB
-    # The largest β with the best validation accuracy, as `Curve.selected`.
-    selected = validation.shape[-1] - 1 - validation[..., ::-1].argmax(-1)  # (seed, SNR)
-
-    def accuracy(choice: np.ndarray) -> Seeds:
-        return np.take_along_axis(test, choice[..., None], -1)[:, 1:, 0]
-
-    there = [[replace(run, snr_db=snr) for run in runs] for snr in SNRS]
-    retrained = [collect(ledger.sweep(of_snr))[PAPER] for of_snr in there]
-    trained = [[c.column("metric", "test")[c.selected] for c in group] for group in retrained]
-    at_home = np.broadcast_to(selected[:, :1], selected.shape)
-    return Elsewhere(SNRS, accuracy(at_home), accuracy(selected), np.array(trained).T)
-
-
-def _at_snrs(run: Run) -> dict[str, Tensor]:
-    """Accuracy of a trained system at its own SNR, then at `SNRS`: (SNR, split, β)."""
-    data, system = load(run.task), METHODS.find(run.method).build(run)
-    fit(system, data, run, device="cpu")
-    found = []
-    for snr in (run.snr_db, *SNRS):
-        system.channel = AWGN(snr)
-        for split in (data.validation, data.test):
-            rows = evaluate(system, split, run.betas, draws=run.draws)
-            found.append([row["metric"] for row in rows])
-    return {"accuracy": torch.tensor(found).reshape(1 + len(SNRS), 2, -1)}
-
-
-def adapts(found: Elsewhere) -> Verdict:
-    """Claim 9: a trained system adapts to the task's requirement and to the channel's state.
-
-    The gates read β, which is the requirement. They do not read the state of the channel, so the
-    system can adapt to it only by another choice of β; the test asks what that choice is worth.
-    """
-    lost = found.lost.mean
-    right = lost <= 0.01
-    worst = int(lost.argmax())
-    return Verdict(
-        "adapts",
-        9,
-        "The system adapts to channel states (the digits)",
-        "at each other SNR, the system trained at 20 dB is at most one point less accurate than "
-        "one trained at that SNR, each at the β that validation selects there (in part: at one "
-        "SNR at least)",
-        f"so at {int(right.sum())} of {len(lost)} SNRs; largest loss {100 * lost[worst]:.1f} "
-        f"points, at {found.snrs[worst]:.0f} dB".replace("-", "−"),
-        outcome(bool(right.all()), bool(right.any())),
-    )
-
-
 def beside_tasks(tasks: Mapping[str, Curves]) -> list[Verdict]:
     """The verdicts on claims 7, 8 and 9.
 
     Args:
         tasks: as of `added_parameters`.
     """
-    return [linear_case(), compact(added_parameters(tasks)), adapts(accuracy_elsewhere())]
+    ninth = state_results.adapts(state_results.recorded(state_results.CASES))
+    return [linear_case(), compact(added_parameters(tasks)), ninth]
 
 
 class Ended(NamedTuple):

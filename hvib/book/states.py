@@ -1,12 +1,11 @@
 """Over the plane β × SNR: one network for all states of the channel, and its rivals."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from hvib.book.plan import SEEDS
 from hvib.run import Run, beta_grid
-from hvib.tasks import make_run
+from hvib.tasks import TASKS, make_run
 
 SNRS = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 25.0)
 """The SNR in dB at which everything is evaluated."""
@@ -31,10 +30,29 @@ EPOCHS = {"digits": 200, "mnist": 10, "cifar10": 3, "bluetooth": 10}
 """Epochs of a network for one SNR. Those for all have twice as many: the cost of two runs."""
 
 
-def alone(task: str, channel: str, seed: int, snr_db: float, **settings: Any) -> Run:
-    """A network trained for one SNR; the one for `NOMINAL` is evaluated at all."""
+def epochs_of(task: str, profile: str = "full") -> int:
+    """Epochs of a network for one SNR: those of the study, or a shorter profile's own."""
+    return EPOCHS[task] if profile == "full" else TASKS.find(task).profiles[profile]["epochs"]
+
+
+def alone(
+    task: str,
+    channel: str,
+    seed: int,
+    snr_db: float,
+    *,
+    profile: str = "full",
+    nominal: float = NOMINAL,
+    snrs: Sequence[float] = SNRS,
+    **settings: Any,
+) -> Run:
+    """A network trained for one SNR; the one for the nominal SNR is evaluated at all.
+
+    Args:
+        settings: fields of `Run`, as the method, the β or the epochs.
+    """
     method = settings.pop("method", NOBODY)
-    at = SNRS if snr_db == NOMINAL else (snr_db,)
+    at = tuple(snrs) if snr_db == nominal else (snr_db,)
     more: dict[str, Any] = {
         "channel": channel,
         "snr_db": snr_db,
@@ -42,44 +60,78 @@ def alone(task: str, channel: str, seed: int, snr_db: float, **settings: Any) ->
         "betas": BETAS,
         "draws": 2,
     }
-    more |= {"epochs": EPOCHS[task]}
-    return make_run(task, method, seed=seed, **(more | settings))
+    more |= {"epochs": epochs_of(task, profile)}
+    return make_run(task, method, profile, seed=seed, **(more | settings))
 
 
-def mixed(task: str, channel: str, seed: int, method: str, times: int = 2, **settings: Any) -> Run:
-    """A network trained over all SNR, at so many times the epochs of one for one SNR."""
+def mixed(
+    task: str,
+    channel: str,
+    seed: int,
+    method: str,
+    times: int = 2,
+    *,
+    profile: str = "full",
+    snrs: Sequence[float] = SNRS,
+    **settings: Any,
+) -> Run:
+    """A network trained over all SNR, at so many times the epochs of one for one SNR.
+
+    Args:
+        settings: as of `alone`.
+    """
     more: dict[str, Any] = {
         "channel": channel,
-        "snrs": SNRS,
+        "snrs": tuple(snrs),
         "mixed_snr": True,
         "betas": BETAS,
         "draws": 2,
     }
-    more |= {"epochs": times * EPOCHS[task]}
-    return make_run(task, method, seed=seed, **(more | settings))
+    more |= {"epochs": times * epochs_of(task, profile)}
+    return make_run(task, method, profile, seed=seed, **(more | settings))
 
 
-def study(task: str, channel: str, seeds: Sequence[int] = SEEDS["full"][:3]) -> list[Run]:
+def study(
+    task: str,
+    channel: str,
+    seeds: Sequence[int] = SEEDS["full"][:3],
+    *,
+    profile: str = "full",
+    nominal: float = NOMINAL,
+    **settings: Any,
+) -> list[Run]:
     """All runs of one task on one channel.
 
     MNIST on AWGN has everything: a network for each SNR alone, who knows the state, the epochs of
-    one run, the ordered gates, and the rivals. Rician fading, CIFAR-10 and Bluetooth have networks
-    for `FEW` SNR and for the nominal one.
+    one run, the ordered gates, and the rivals. Rayleigh fading, a limit of power, CIFAR-10 and
+    Bluetooth have networks for `FEW` SNR and for the nominal one, and Rician fading for the nominal
+    one alone. A profile shorter than `full` has no other SNR.
+
+    Args:
+        nominal: the SNR in dB whose network is evaluated at all.
+        settings: as of `alone`.
     """
-    whole = task in ("digits", "mnist") and channel != "rician"
+    whole = task in ("digits", "mnist") and channel == "awgn"
+    snrs = tuple(sorted({*(SNRS if profile == "full" else FEW), nominal}))
+    few = () if channel == "rician" else FEW
+    at = snrs if whole else tuple(sorted({*few, nominal}))
+    shared: dict[str, Any] = {"profile": profile, "snrs": snrs, **settings}
+
+    def for_one(seed: int, snr: float, **more: Any) -> Run:
+        return alone(task, channel, seed, snr, nominal=nominal, **(shared | more))
+
+    def for_all(seed: int, method: str, times: int = 2) -> Run:
+        return mixed(task, channel, seed, method, times, **shared)
+
     runs = []
     for seed in seeds:
-        at = SNRS if whole else (*FEW, NOMINAL)
-        runs += [alone(task, channel, seed, snr) for snr in sorted(at)]
-        runs += [mixed(task, channel, seed, method) for method in (BOTH, RECEIVER, NOBODY)]
-        if channel == "awgn" and whole:
-            runs += [alone(task, channel, seed, snr, method="hyper-vib-ordered") for snr in SNRS]
-            runs += [mixed(task, channel, seed, BOTH, 1), mixed(task, channel, seed, ORDERED)]
-            runs += [mixed(task, channel, seed, "hyper-vib-ordered")]
-            runs += [mixed(task, channel, seed, method) for method in RIVALS]
+        runs += [for_one(seed, snr) for snr in at]
+        runs += [for_all(seed, method) for method in (BOTH, RECEIVER, NOBODY)]
+        if channel == "average-power" or whole:
+            runs += [for_one(seed, snr, method="hyper-vib-ordered") for snr in FEW]
+            runs += [for_all(seed, ORDERED)]
+        if whole:
+            runs += [for_all(seed, BOTH, 1)]
+            runs += [for_all(seed, "hyper-vib-ordered")]
+            runs += [for_all(seed, method) for method in RIVALS]
     return runs
-
-
-def smaller(runs: Sequence[Run], **settings: Any) -> list[Run]:
-    """The same runs with other settings, as a profile has them."""
-    return list(dict.fromkeys(replace(run, **settings) for run in runs))

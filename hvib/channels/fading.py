@@ -1,7 +1,8 @@
 """Block fading: one complex gain for all features of an example, drawn anew for each example.
 
-Two real features are one complex symbol, as a receiver sees it: y = h z + ε, with E|h|² = 1. The
-carrier's phase is always recovered, so that y / h = z + ε / h and only |h| matters to the rates.
+Two real features are one complex symbol, as a receiver sees it: y = h z + ε, with h of mean power 1.
+The carrier's phase is always recovered, so that y / h = z + ε / h and only a, the modulus of h,
+matters to the rates.
 """
 
 import math
@@ -30,18 +31,18 @@ class Steady(Channel):
 
 
 class Faded(Steady):
-    """Rician block fading, Rayleigh for K = 0: y = |h| z + ε, with one h for each example.
+    """Rician block fading, Rayleigh for K = 0: y = a z + ε, with one a for each example.
 
-    The state of an example is the SNR that it meets, SNR · |h|². Both ends can read it through
+    The state of an example is the SNR that it meets, SNR · a². Both ends can read it through
     gates (`hvib.gates.state`).
 
     Args:
-        snr_db: mean SNR in dB, that of |h|² = 1.
+        snr_db: mean SNR in dB, that of a = 1.
         k_db: K in dB, the power of the direct path over that of all others; −∞ for Rayleigh.
-        equalised: the receiver scales each example to unit power, which takes |h|. Otherwise it
+        equalised: the receiver scales each example to unit power, which takes a. Otherwise it
             scales all examples by one factor, by which one at `snr_db` has unit power, so that a
             strong example is received large. The rate is in both cases that of a receiver which
-            knows |h|: exact for it, and an upper bound for one that does not.
+            knows a: exact for it, and an upper bound for one that does not.
 
     Raises:
         ValueError: `snr_db` is not finite, or K is neither finite nor −∞.
@@ -60,7 +61,7 @@ class Faded(Steady):
         return snr_db + 10 * self.power(chances).log10()
 
     def power(self, chances: Float[Tensor, "M N c"]) -> Float[Tensor, "M N 1"]:
-        """|h|² from two standard normals: of mean 1, not central χ² with 2 degrees of freedom."""
+        """a² from two standard normals: of mean 1, not central χ² with 2 degrees of freedom."""
         k = 10 ** (self.k_db / 10)
         # h = √(K / (K + 1)) + (a + ib) / √(2 (K + 1))
         direct, other = math.sqrt(k / (k + 1)), math.sqrt(0.5 / (k + 1))

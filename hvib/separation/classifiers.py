@@ -112,7 +112,7 @@ def fit_classifier(
     return model.eval()
 
 
-def tuned(
+def adapted(
     model: nn.Module, split: Split, *, rate: float, seed: int, shift: int, flip: bool
 ) -> nn.Module:
     """A copy of a classifier that has had one more epoch, on images of one kind."""

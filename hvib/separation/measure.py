@@ -29,7 +29,7 @@ from hvib.separation.classifiers import (
     logits_of,
     small_convolutional,
     task_mlp,
-    tuned,
+    adapted,
 )
 from hvib.separation.coders import Coder, Setting, lossless
 from hvib.separation.features import LogitCoder, class_answers
@@ -138,7 +138,7 @@ def _mixed(setup: _Setup, coders: Sequence[Coder]) -> list[Split]:
 
 
 def _behind_coders(setup: _Setup) -> dict[int, Coding]:
-    """The coders of images, each seed's classifier tuned to every setting.
+    """The coders of images, each seed's classifier adapted to every setting.
 
     A classifier first sees images of all settings, then for one epoch those of one alone.
     """
@@ -161,7 +161,7 @@ def _behind_coders(setup: _Setup) -> dict[int, Coding]:
         train = Split(coder(setup.data.train.x)[1], setup.data.train.y)
         judged = {name: coder(split.x) for name, split in splits.items()}
         for seed, model in first.items():
-            own = tuned(model, train, **{**how, "rate": 2e-3}, seed=seed)
+            own = adapted(model, train, **{**how, "rate": 2e-3}, seed=seed)
             for name, (bits, images) in judged.items():
                 right = (logits_of(own, images).argmax(1) == splits[name].y).numpy()
                 one = Coded(coder.setting.name, bits, right)
@@ -197,7 +197,7 @@ def measure(
         seeds: of the classifiers; the coders are the same for all.
         limit: images of each split, the first ones; all for 0.
         epochs: of `class`, the convolutional classifier in the device, `mlp`, that of the task's
-            widths, and `mixed`, those behind a coder before they are tuned.
+            widths, and `mixed`, those behind a coder before they are adapted.
 
     Raises:
         ValueError: the task has no plan, or there is no seed.

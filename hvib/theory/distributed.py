@@ -150,10 +150,10 @@ def price(b: Scalars, beta: Scalars, noise_variance: Scalars) -> Price:
 
 
 def shrunk(length: Scalars, beta: Scalars, noise_variance: Scalars) -> Float[np.ndarray, "*K"]:
-    """Compute the b ≥ 0 that minimises b² − 2|e|b + φ(b), by Theorem 2 for a power e².
+    """Compute the b ≥ 0 that minimises b² − 2eb + φ(b), by Theorem 2 for a power e².
 
     Args:
-        length: |e|, how strongly what the device observes correlates with what the others leave.
+        length: e ≥ 0, how strongly what the device observes correlates with what the others leave.
         beta: β > 0.
         noise_variance: σ² > 0.
     """
