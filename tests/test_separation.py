@@ -30,13 +30,13 @@ from hvib.separation.capacity import (
     water_filling_capacity,
 )
 from hvib.separation.classifiers import (
+    adapted,
     built,
     convolutional,
     fit_classifier,
     logits_of,
     small_convolutional,
     task_mlp,
-    adapted,
 )
 from hvib.separation.coders import Coder, PixelCoder, Setting, grow, lossless, shrink
 from hvib.separation.features import LogitCoder, class_answers

@@ -2,7 +2,7 @@
 
 A channel use is one real number at unit power; the noise has variance 10^(−SNR/10). Under block
 fading the power gain g, of mean 1, is one for all uses of a block and the receiver knows it. It is
-|h|² of a complex Gaussian h with a direct path of power K/(K + 1), as in
+the squared modulus of a complex Gaussian h with a direct path of power K/(K + 1), as in
 `hvib.channels.fading.Faded`; Rayleigh fading is K = 0, −∞ dB. Two uses are one complex symbol.
 
 No code of finite length reaches capacity. `capacity` therefore favours the separate design, and

@@ -23,13 +23,13 @@ from hvib.check import require, require_known
 from hvib.data import Data, Split
 from hvib.separation.budget import Coded, Ladder, Step, budgets, ladder
 from hvib.separation.classifiers import (
+    adapted,
     built,
     convolutional,
     fit_classifier,
     logits_of,
     small_convolutional,
     task_mlp,
-    adapted,
 )
 from hvib.separation.coders import Coder, Setting, lossless
 from hvib.separation.features import LogitCoder, class_answers
