@@ -1,7 +1,7 @@
 """Block fading: one complex gain for all features of an example, drawn anew for each example.
 
-Two real features are one complex symbol, as a receiver sees it: y = h z + ε, with h of mean power 1.
-The carrier's phase is always recovered, so that y / h = z + ε / h and only a, the modulus of h,
+Two real features are one complex symbol, as a receiver sees it: y = h z + ε, with h of mean power
+1. The carrier's phase is always recovered, so that y / h = z + ε / h and only a, the modulus of h,
 matters to the rates.
 """
 
