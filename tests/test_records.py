@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hvib import ledger
+from hvib.book import several, states
 from hvib.book.ablations import choices, other_settings
 from hvib.book.plan import SEEDS, page, plan
 from hvib.book.search import SEARCHES, course, possible, searched_tasks
@@ -52,6 +53,20 @@ def test_committed_records_cover_the_ablations(task: str) -> None:
         runs += [run for run in plan(task, seeds=(seed,)) if run.method == "vib"]
         runs += [replace(paper, precision="float32")] * (task == "bluetooth")
         assert not [run.slug for run in runs if ledger.find(run) is None]
+
+
+@pytest.mark.parametrize(("task", "channel"), [("mnist", "awgn"), ("bluetooth", "awgn")])
+def test_committed_records_cover_the_channel_states(task: str, channel: str) -> None:
+    missing = [run for run in states.study(task, channel) if ledger.find(run) is None]
+    # Of the third seed the rivals, and what is told to nobody or trained for one run's epochs.
+    dear = (*states.RIVALS, "hyper-vib-ordered", states.BOTH)
+    assert not [run.slug for run in missing if run.seed < 2 or run.method not in dear]
+
+
+@pytest.mark.parametrize(("task", "seeds"), [("mnist-halves", (0, 1)), ("anchors", (0, 1, 2))])
+def test_committed_records_cover_several_devices(task: str, seeds: tuple[int, ...]) -> None:
+    missing = [run.slug for run in several.study(task, seeds) if ledger.find(run) is None]
+    assert not missing
 
 
 @pytest.mark.parametrize("task", ["mnist", "bluetooth", "wifi"])

@@ -181,10 +181,8 @@ def obtained(runs: Sequence[Run], *, fresh: bool = False, device: str = "auto") 
 CASES: tuple[Case, ...] = (
     ("mnist", "awgn"),
     ("mnist", "rayleigh"),
-    ("mnist", "rician"),
     ("mnist", "average-power"),
     ("bluetooth", "awgn"),
-    ("cifar10", "awgn"),
 )
 """What the book has trained."""
 
