@@ -30,6 +30,10 @@ class Received(NamedTuple):
     gain: Float[Tensor, "#M #N #n"] | float = 1.0
     """what z was multiplied by"""
 
+    def without(self, kept: Float[Tensor, "#M #N n"]) -> "Received":
+        """The same where `kept` is 1; where it is 0, a lost feature, as a prior of no gain."""
+        return Received(self.value * kept, self.variance * kept + (1 - kept), self.gain * kept)
+
 
 def gaussian_rates(
     mean: Float[Tensor, "M N n"], variance: Float[Tensor, "M N n"], received: Received

@@ -173,9 +173,8 @@ def trained(
             x = draw.shares(batch.x)  # (M, N, …)
             if batch.step == 0 and not isinstance(model, Stacked):
                 require_equal_shares(model, x, draw.noise, draw.betas)
-            with at(
-                draw.betas, snr_db=draw.snr_db
-            ):  # the backward pass too, in which a checkpointed layer runs again
+            # The backward pass too, in which a checkpointed layer runs again.
+            with at(draw.betas, snr_db=draw.snr_db):
                 with _autocast(dtype, where):
                     output = model(x, draw.noise)
                 require_answerable(output.prediction, batch.named, training.distortion)

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hvib.book.curves import ANSWER, FLEXIBLE, ORDERED, PAPER, REFIT, VIB, Curve, Curves, Key
 from hvib.book.optimum import envelope, excess_over_envelope
-from hvib.book.statistics import Interval, compare, interval, machine_of, over_seeds
+from hvib.book.statistics import Interval, compare, interval, machine_of, over_seeds, time_ratio
 from hvib.book.verdict import Outcome, outcome
 from hvib.hyper import at
 from hvib.methods import METHODS
@@ -108,18 +108,10 @@ def price(ours: Sequence[Curve], vib: Sequence[Curve]) -> float:
     is none. (`runs_of` compares the machines of the first seeds, which may differ.)
     """
 
-    def by_machine(curves: Sequence[Curve]) -> dict[frozenset, list[float]]:
-        found: dict[frozenset, list[float]] = {}
-        for curve in curves:
-            found.setdefault(machine_of(curve), []).append(curve.seconds)
-        return found
+    def timed(curves: Sequence[Curve]) -> list[tuple[frozenset, float]]:
+        return [(machine_of(curve), curve.seconds) for curve in curves]
 
-    own, grid = by_machine(ours), by_machine(vib)
-    shared = [machine for machine in grid if machine in own]
-    if not shared:
-        return np.nan
-    machine = max(shared, key=lambda machine: len(grid[machine]))
-    return float(np.mean(own[machine]) / np.mean(grid[machine]) * len(vib[0].betas))
+    return time_ratio(timed(ours), timed(vib)) * len(vib[0].betas)
 
 
 class Distance(NamedTuple):

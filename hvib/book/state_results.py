@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from hvib.book.curves import task_label
 from hvib.book.states import BOTH, NOBODY, NOMINAL, ORDERED, RECEIVER, RIVALS, epochs_of, study
-from hvib.book.statistics import Interval, interval
+from hvib.book.statistics import Interval, interval, machine_of_record, time_ratio
 from hvib.book.verdict import Verdict, outcome
 from hvib.book.yardstick import Yardstick, yardstick
 from hvib.check import require
@@ -267,21 +267,11 @@ def price(ours: Plane, alone: Plane) -> float:
     NaN where no machine trained both.
     """
 
-    def seconds(plane: Plane) -> dict[tuple, list[float]]:
-        found: dict[tuple, list[float]] = {}
-        for records in plane.records.values():
-            for record in records:
-                told = ("name", "threads", "products")
-                machine = tuple(record.environment.get(key) for key in told)
-                found.setdefault(machine, []).append(record.seconds)
-        return found
+    def timed(plane: Plane) -> list[tuple[tuple, float]]:
+        filed = [record for records in plane.records.values() for record in records]
+        return [(machine_of_record(record), record.seconds) for record in filed]
 
-    own, theirs = seconds(ours), seconds(alone)
-    common = [machine for machine in theirs if machine in own]
-    if not common:
-        return np.nan
-    machine = max(common, key=lambda machine: len(theirs[machine]))
-    return float(np.mean(own[machine]) / np.mean(theirs[machine]))
+    return time_ratio(timed(ours), timed(alone))
 
 
 def real_snr(plane: Plane) -> Float[np.ndarray, " snr"]:

@@ -1,6 +1,6 @@
 """What curves say: intervals over seeds, excess over VIB, time, and values at equal rate."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from scipy import special
 from hvib.book.curves import Curve, Groups, label_of
 from hvib.channel import AWGN
 from hvib.check import require
+from hvib.ledger import Record
 
 Array = Float[np.ndarray, "..."]
 
@@ -150,8 +151,36 @@ def compare(ours: Sequence[Curve], vib: Sequence[Curve]) -> Comparison:
 
 def machine_of(curve: Curve) -> frozenset[tuple[Any, ...]]:
     """What a curve's times belong to: the processor, its threads and the format of products."""
-    told = ("name", "threads", "products")
-    return frozenset(tuple(r.environment.get(key) for key in told) for r in curve.records)
+    return frozenset(map(machine_of_record, curve.records))
+
+
+def machine_of_record(record: Record) -> tuple[Any, ...]:
+    """The processor, its threads and the format of products that a record's time belongs to."""
+    return tuple(record.environment.get(key) for key in ("name", "threads", "products"))
+
+
+Timed = Iterable[tuple[Hashable, float]]
+"""a machine, and seconds that something took on it"""
+
+
+def time_ratio(ours: Timed, theirs: Timed) -> float:
+    """Mean of our seconds over mean of theirs, on one machine.
+
+    It is the machine with most of theirs of those that have both; NaN where there is none.
+    """
+
+    def by_machine(timed: Timed) -> dict[Hashable, list[float]]:
+        found: dict[Hashable, list[float]] = {}
+        for machine, seconds in timed:
+            found.setdefault(machine, []).append(seconds)
+        return found
+
+    own, other = by_machine(ours), by_machine(theirs)
+    shared = [machine for machine in other if machine in own]
+    if not shared:
+        return np.nan
+    machine = max(shared, key=lambda machine: len(other[machine]))
+    return float(np.mean(own[machine]) / np.mean(other[machine]))
 
 
 def training_seconds(curves: Sequence[Curve]) -> float:

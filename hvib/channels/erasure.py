@@ -53,10 +53,9 @@ class Erasure(Channel):
         noise: Float[Tensor, "M N n+c"],
         snr_db: Float[Tensor, "M #N 1"] | None = None,
     ) -> Received:
-        value, variance, gain = self.inner(z, noise[..., : -self.losses], snr_db)
+        received: Received = self.inner(z, noise[..., : -self.losses], snr_db)
         kept = (noise[..., -self.losses :] >= self._threshold).repeat_interleave(self.together, -1)
-        one = torch.ones_like(value)
-        return Received(value * kept, torch.where(kept, variance * one, 1), gain * kept)
+        return received.without(kept.to(z))
 
     def rates(
         self,

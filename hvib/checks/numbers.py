@@ -40,6 +40,19 @@ def count(name: str, value: object) -> int:
     return number
 
 
+def _reals(name: str, value: object, mend: str) -> Tensor:
+    """What PyTorch's default format makes of some numbers; text, of digits too, is none.
+
+    Raises:
+        ValueError: they are no numbers.
+    """
+    require(not isinstance(value, str), name, value, mend)
+    try:
+        return torch.as_tensor(value, dtype=torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} = {value!r}: {mend}") from error
+
+
 def betas(name: str, value: object) -> Float[Tensor, " M"]:
     """One β, or several, as a vector of PyTorch's default format; a matrix stays one.
 
@@ -47,11 +60,7 @@ def betas(name: str, value: object) -> Float[Tensor, " M"]:
         ValueError: one is no number, or is not finite and positive.
     """
     mend = "give finite β > 0"
-    require(not isinstance(value, str), name, value, mend)
-    try:
-        tensor = torch.as_tensor(value, dtype=torch.get_default_dtype())
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} = {value!r}: {mend}") from error
+    tensor = _reals(name, value, mend)
     tensor = tensor if tensor.dim() == 2 else tensor.reshape(-1)
     ok = bool((torch.isfinite(tensor) & (tensor > 0)).all()) and tensor.numel() > 0
     require(ok, name, tensor.tolist(), mend)
@@ -65,11 +74,7 @@ def decibels(name: str, value: object) -> Float[Tensor, " K"]:
         ValueError: one is no number, or is not finite.
     """
     mend = "give finite numbers of dB"
-    require(not isinstance(value, str), name, value, mend)
-    try:
-        tensor = torch.as_tensor(value, dtype=torch.get_default_dtype()).reshape(-1)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} = {value!r}: {mend}") from error
+    tensor = _reals(name, value, mend).reshape(-1)
     ok = len(tensor) > 0 and (torch.compiler.is_compiling() or bool(tensor.isfinite().all()))
     require(ok, name, tensor.tolist(), mend)
     return tensor

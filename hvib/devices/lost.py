@@ -44,9 +44,8 @@ class Silenced(Channel):
         noise: Float[Tensor, "M N n+c"],
         snr_db: Float[Tensor, "M #N 1"] | None = None,
     ) -> Received:
-        value, variance, gain = self.inner(z, noise, snr_db)
-        kept = self.get_buffer("kept")
-        return Received(value * kept, variance * kept + (1 - kept), gain * kept)
+        received: Received = self.inner(z, noise, snr_db)
+        return received.without(self.get_buffer("kept"))
 
     def rates(
         self,

@@ -66,6 +66,11 @@ def stateful(
     return model
 
 
+def range_for(run: Run) -> tuple[float, float]:
+    """The range of SNR in dB that a run's gates are made for: that of its `snrs`, if it has one."""
+    return (run.snrs[0], run.snrs[-1]) if len(run.snrs) > 1 else SNRS
+
+
 def _blind(gate: Gate) -> Gate:
     """The gate of β alone that a gate of both is where w = 0; it takes over the parameters."""
     plain: Gate
@@ -87,7 +92,7 @@ def _blind(gate: Gate) -> Gate:
 
 def _method(name: str, label: str, *, ordered: bool, ends: Sequence[End], **fields: Any) -> Method:
     def system(run: Run) -> System:
-        snrs = (run.snrs[0], run.snrs[-1]) if len(run.snrs) > 1 else SNRS
+        snrs = range_for(run)
         betas = (run.betas[0], run.betas[-1])
         model = stateful(build(run), betas, run.seed, snrs=snrs, ordered=ordered, ends=ends)
         assert isinstance(model, System)  # for mypy

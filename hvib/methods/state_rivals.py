@@ -17,6 +17,7 @@ from hvib.hyper import Gate, hyperize
 from hvib.methods.belonging import mark
 from hvib.methods.hyper_vib import gated
 from hvib.methods.method import Method, Style
+from hvib.methods.state import range_for
 from hvib.run import Run
 from hvib.system import System
 from hvib.tasks.registry import build
@@ -36,8 +37,7 @@ def _rival(
 
     def system(run: Run) -> System:
         betas = (run.betas[0], run.betas[-1])
-        snrs = (run.snrs[0], run.snrs[-1]) if len(run.snrs) > 1 else SNRS
-        model = convert(build(run), betas, run.seed, snrs=snrs)
+        model = convert(build(run), betas, run.seed, snrs=range_for(run))
         assert isinstance(model, System)  # for mypy
         mark(model, run.method, betas)
         return model

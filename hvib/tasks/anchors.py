@@ -9,6 +9,7 @@ from hvib.data import Data
 from hvib.devices.views import each_of
 from hvib.ranging.anchors import HALL, Room, anchor_examples, simulate_anchors
 from hvib.tasks.networks import Affine, several_mlps
+from hvib.tasks.ranging import PROFILES
 from hvib.tasks.task import Metric, Task
 
 TRAIN, HELD_OUT = 100_000, 10_000
@@ -44,8 +45,6 @@ def dataset(room: Room = HALL, **scene: object) -> Callable[[], Data]:
     return load
 
 
-_SETTINGS = {"learning_rate": 5e-3, "adam_memory": 0.95}
-
 # About the mean and the deviation of a coordinate in metres.
 _PLACE = (8.0, 5.0)
 
@@ -63,10 +62,6 @@ DEFINED = (
                 (_INPUTS,), (256, 256), 2, lambda x: each_of(x)[:1], lambda: Affine(*_PLACE)
             ),
         },
-        profiles={
-            "smoke": {"epochs": 1, "limit": 2048, "batch_size": 256, "draws": 1},
-            "quick": {**_SETTINGS, "epochs": 2, "draws": 2},
-            "full": {**_SETTINGS, "epochs": 10, "draws": 4},
-        },
+        profiles=PROFILES,
     ),
 )

@@ -43,7 +43,7 @@ def dataset(link: Link, **scene: object) -> Callable[[], Data]:
 # squared error set VIB back by a factor of two.
 _SETTINGS = {"learning_rate": 5e-3, "adam_memory": 0.95}
 
-_PROFILES: dict[str, dict[str, Any]] = {
+PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"epochs": 1, "limit": 2048, "batch_size": 256, "draws": 1},
     "quick": {**_SETTINGS, "epochs": 2, "draws": 2},
     "full": {**_SETTINGS, "epochs": 10, "draws": 4},
@@ -120,7 +120,7 @@ def _pair(link: Link, label: str, inputs: int, convolutions: Builder, **more: An
             f"{link.name}-convolutions": convolutions,
             f"{link.name}-power-limited": power_limited(own),
         },
-        profiles=_PROFILES,
+        profiles=PROFILES,
         methods=_METHODS,
     )
     any_snr = replace(
